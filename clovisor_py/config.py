@@ -1,0 +1,51 @@
+"""Settings: every number that an operator may want to change, with its unit, its default, and the reason for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the agent is built from; immutable, so that a reload is a new one."""
+
+    pins: Path = Path("/sys/fs/bpf/clovisor")
+    """Where programs and maps are pinned; the lock of the node's datapath is this folder."""
+
+    lease_s: float = 10.0
+    """Seconds after the last heartbeat until the kernel passes everything through and copies nothing. Long enough for a
+    restart, short enough that a dead agent costs nothing."""
+
+    poll_s: float = 0.020
+    """Longest sleep between two looks at the ring. A wake-up for each record would cost a third of a busy server's rate."""
+
+    wake_bytes: int = 256 * 1024
+    """The kernel wakes the reader early after so many bytes on one CPU: an eighth of the ring is far from full."""
+
+    cpu_share: float = 0.5
+    """Share of one core that user space may use before it lowers what the kernel captures."""
+
+    pod_bytes_per_s: int = 64 * 1024 * 1024
+    """Capture budget of one pod, bytes a second (each record is charged `RECORD_COST` more); user space lowers it under load."""
+
+    flow_bytes_per_s: int = 16 * 1024 * 1024
+    """Capture budget of one flow: one busy connection cannot use up its pod's."""
+
+    head_bytes: int = 4096
+    """Bytes captured of each turn in `head` mode: longer than almost every HTTP head."""
+
+    sessions_per_pod: int = 16384
+    """Connections of one pod that the kernel tracks at once; more are counted, and no pod can push out another's."""
+
+    udp_ports: tuple[int, ...] = (53,)
+    """UDP ports that are looked at; all other UDP passes unseen, as most of it is not request and response."""
+
+    request_timeout_s: float = 30.0
+    """A request without a response for so long is reported as `timeout`."""
+
+    flow_idle_s: float = 120.0
+    """A connection that said nothing for so long is forgotten (keep-alive ones come back as mid-stream)."""
+
+    export_queue: int = 8192
+    """Sessions that wait for one exporter; beyond it the oldest are dropped and counted."""

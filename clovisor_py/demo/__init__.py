@@ -1,0 +1,1 @@
+"""The playground of `clovisor demo`: network-namespace pods and a small bookinfo application."""

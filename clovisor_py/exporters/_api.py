@@ -1,0 +1,49 @@
+"""The contract of an exporter: a sink for batches of sessions, made from a URL.
+
+A sink is called from one thread only (its worker's, see `_worker`), so it needs no locks; it may block, and it raises
+ExportFailed for a batch that it could not deliver: the worker owns the queue, batches, retries and the count of every loss.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clovisor_py.model.session import Session
+
+
+@dataclass(frozen=True)
+class ExportUrl:
+    """`scheme:path?query` or `scheme://host:port/path?query`, taken apart (`_registry.parse`)."""
+
+    text: str
+    scheme: str
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sink(typing.Protocol):
+    """Where sessions go."""
+
+    def export(self, sessions: Sequence[Session]) -> int:
+        """Deliver a batch; answers how many of it were delivered (the worker counts the rest as refused).
+
+        Raises ExportFailed where nothing was delivered and trying again may help.
+        """
+
+    def close(self) -> None:
+        """Flush and let go; called once, last."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """What `--export` knows of an exporter."""
+
+    schemes: tuple[str, ...]
+    synopsis: str
+    """How its URL is written, for the help: `jsonl:FILE`."""
+    create: Callable[[ExportUrl], Sink]
+    """Raises UsageError where the URL makes no sense, ExportFailed where it cannot start."""

@@ -1,0 +1,1 @@
+"""RED: rate, errors, duration, for every session, always."""

@@ -1,0 +1,133 @@
+"""Session: a request paired with its response, which is what a user wants to see.
+
+`as_dict` is the JSON of DESIGN ("Session as JSON"), the contract of `-o json`, `replay` and the jsonl exporter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from clovisor_py.model.message import AttributeValue
+from clovisor_py.model.workload import Endpoint, Workload
+
+
+class Side(str, Enum):
+    """Where the session was observed: leaving a traced pod (client) or entering one (server)."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class Outcome(str, Enum):
+    """How the session ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    CLOSED = "closed"
+    ONE_WAY = "one_way"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The request or the response: when its first byte passed, and its bytes on the wire."""
+
+    time_ns: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """What the application itself said of its trace. `parent_id` is the caller's span; ids are positive integers."""
+
+    trace_id: int
+    parent_id: int
+    format: str
+    sampled: bool | None = None
+    state: str = ""
+
+
+@dataclass(slots=True)
+class Session:
+    """One finished session. Times are ns since the epoch, durations ns, sizes bytes on the wire."""
+
+    protocol: str
+    side: Side
+    interface: int
+    start_ns: int
+    duration_ns: int
+    ttfb_ns: int | None
+    client: Endpoint
+    server: Endpoint
+    operation: str
+    resource: str
+    status: str
+    outcome: Outcome
+    request: Part | None
+    response: Part | None
+    truncated: bool = False
+    gap_bytes: int = 0
+    mid_stream: bool = False
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    propagation: dict[str, str] = field(default_factory=dict)
+    seq: int = 0
+    head: bytes = b""
+    transport: str = "tcp"
+    client_workload: Workload | None = None
+    server_workload: Workload | None = None
+    trace: TraceContext | None = None
+    peer_traced: bool = False
+    """The other end's pod is traced by this agent too: the call has a span of the other side."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether RED counts it among the errors."""
+        return self.outcome not in (Outcome.OK, Outcome.ONE_WAY)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The documented JSON object."""
+        return {
+            "protocol": self.protocol,
+            "side": self.side.value,
+            "start": rfc3339(self.start_ns),
+            "duration_ns": self.duration_ns,
+            "ttfb_ns": self.ttfb_ns,
+            "client": _end(self.client, self.client_workload),
+            "server": _end(self.server, self.server_workload),
+            "operation": self.operation,
+            "resource": self.resource,
+            "status": self.status,
+            "outcome": self.outcome.value,
+            "request": _part(self.request),
+            "response": _part(self.response),
+            "trace": _trace(self.trace),
+            "capture": {"truncated": self.truncated, "gap_bytes": self.gap_bytes, "mid_stream": self.mid_stream},
+            "attributes": self.attributes,
+        }
+
+
+def rfc3339(time_ns: int) -> str:
+    """UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`."""
+    seconds, nanos = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"
+
+
+def _end(end: Endpoint, workload: Workload | None) -> dict[str, Any]:
+    out: dict[str, Any] = {"ip": end.ip, "port": end.port}
+    if workload is not None:
+        out["workload"] = workload.as_dict()
+    return out
+
+
+def _part(part: Part | None) -> dict[str, Any] | None:
+    return None if part is None else {"time": rfc3339(part.time_ns), "bytes": part.bytes}
+
+
+def _trace(trace: TraceContext | None) -> dict[str, Any] | None:
+    if trace is None:
+        return None
+    return {"trace_id": f"{trace.trace_id:032x}", "parent_id": f"{trace.parent_id:016x}", "format": trace.format}

@@ -1,0 +1,33 @@
+"""Workload: the identity of one end of a session, as far as it is known; unknown stays an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a flow, as seen on the wire; `ip` is text, IPv4 as dotted quad."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Who that is: a pod (or, without Kubernetes, a network namespace or veth that the operator named)."""
+
+    name: str
+    namespace: str = ""
+    node: str = ""
+    owner: str = ""
+    service: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Only the fields that are known."""
+        fields = {"name": self.name, "namespace": self.namespace, "node": self.node}
+        fields |= {"owner": self.owner, "service": self.service}
+        return {key: value for key, value in fields.items() if value}

@@ -1,0 +1,103 @@
+"""The contract between the engine (`flows/`) and a protocol: three answers, and never any other.
+
+A parser is handed the unread bytes of one direction and returns a `Message`, returns None ("I need more"), or raises
+`ProtocolError` ("these bytes are not mine"). It does no I/O, knows no clock, logs nothing, and takes time linear in the
+bytes and bounded memory, whatever the bytes are. The engine owns the loop, the limits, gaps, resynchronisation, violation
+counts and times.
+
+How the engine calls a parser, for each direction (`sender`) of one flow:
+
+    while bytes are there:  parse(sender, cursor)   until it returns None without moving the cursor
+    bytes that will never be seen, not covered by a skip:  gap(sender, size)
+    the direction ended, or its message did (see `end`):   end(sender)
+    after a violation or a gap it could not step over:     resync(sender, data)
+
+A message ends where the cursor stands when it is returned. A body of known length is stepped over with `cursor.skip`,
+which may go past the bytes at hand: the engine calls again when the skip is over (with no bytes at all, if none follow),
+so that the message can be returned then, and its last byte has a time.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from clovisor_py.model.message import Message
+from clovisor_py.protocols._cursor import Cursor
+
+
+class Evidence(Enum):
+    """What a recogniser says of the first bytes of one direction."""
+
+    NO = "no"
+    MORE = "more"
+    """Could be; more bytes are needed to say."""
+    REQUEST = "request"
+    """This is the protocol, and a client sent it."""
+    RESPONSE = "response"
+    """This is the protocol, and a server sent it."""
+
+
+class Pairing(Enum):
+    """How a response finds its request."""
+
+    FIFO = "fifo"
+    """In the order of the requests."""
+    BY_ID = "id"
+    """By `Message.correlation`."""
+
+
+class Capture(Enum):
+    """How much of each turn the protocol needs to be read; the kernel enforces it."""
+
+    HEAD = "head"
+    FULL = "full"
+
+
+class Parser(typing.Protocol):
+    """The state of one flow in one protocol; both directions, because answers cannot be read without their questions."""
+
+    def parse(self, sender: int, cursor: Cursor) -> Message | None:
+        """Read at most one message of `sender` (CLIENT or SERVER) at the cursor.
+
+        None: more bytes are needed; the cursor may have moved (parts of a message that are done with).
+        Raises ProtocolError where the bytes cannot be this protocol.
+        """
+
+    def gap(self, sender: int, size: int) -> bool:
+        """Whether `size` unseen bytes can be stepped over here (a body read to the end of the connection can).
+
+        False: they cannot. The engine then waits for the next turn of this direction, calls `end`, and resynchronises.
+        """
+
+    def end(self, sender: int) -> Message | None:
+        """Give up the message that is open in this direction: the connection closed, or unseen bytes hid its end.
+
+        Returns it where enough of it is known to be worth telling (with `incomplete` set if its end was not seen).
+        Afterwards the parser expects the beginning of a message in this direction.
+        """
+
+    def resync(self, sender: int, data: bytes | bytearray) -> int | None:
+        """Offset in `data` where a message of `sender` begins, or None; the parser forgets what was half read."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the engine, the CLI and the exporters know of a protocol; data, so that none of them names one."""
+
+    name: str
+    """As in the session's `protocol` field and in `--hint PORT=NAME`."""
+    title: str
+    specification: str
+    """URL of the document that the parser was written from."""
+    parser: Callable[[], Parser]
+    recognise: Callable[[bytes], Evidence]
+    """Given the first bytes of one direction, at most DETECT_BYTES; total, stateless, linear."""
+    pairing: Pairing
+    capture: Capture
+    ports: tuple[int, ...] = ()
+    """Well-known server ports: the weakest evidence, used last."""
+    hints: tuple[str, ...] = field(default=())
+    """Other names by which operators and Service ports call it (`http2`, `h2c`…)."""

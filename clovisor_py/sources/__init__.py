@@ -1,0 +1,1 @@
+"""Where segments come from: iterables of batches of Segments."""

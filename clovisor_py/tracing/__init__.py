@@ -1,0 +1,1 @@
+"""From what a session carries to a span that joins the right trace."""
