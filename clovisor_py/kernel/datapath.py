@@ -1,0 +1,311 @@
+"""The node's datapath: programs, maps and filters, held by one process at a time and outliving it.
+
+What is pinned stays when the process ends, in whatever way; the next one adopts it: the same filters, maps and open
+connections. Only pins made from other sources (another build) are replaced. The lock is a flock on the folder of the
+pins itself: exactly those share a datapath who share that bpffs, and the kernel gives it back when its holder dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from clovisor_py.config import Settings
+from clovisor_py.errors import AlreadyRunning, EnvironmentLacking, KernelRefused
+from clovisor_py.kernel import attach, bpf, compile, layout
+from clovisor_py.kernel.maps import Maps, Pod, Stats
+from clovisor_py.kernel.ring import Ring
+
+MODES: Final = {"detect": layout.Mode.DETECT, "head": layout.Mode.HEAD, "full": layout.Mode.FULL, "none": layout.Mode.NONE}
+BURST_NS: Final = 100_000_000
+"""How far a pod or flow may run ahead of its budget: at the default rate, most of one ring."""
+CLOSED_LINGER_NS: Final = 2_000_000_000
+"""A closed connection is remembered so long: its last segments may still be on the way."""
+NS_PER_KIB: Final = 1024 * 1_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep over the kernel's sessions found."""
+
+    live: int
+    released: int
+
+
+class Datapath:
+    """Open it with `with`; leaving the block lets go of it, and what is attached stays attached (see `remove`).
+
+    Raises AlreadyRunning, EnvironmentLacking or KernelRefused on opening.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.adopted = False
+        """Whether a predecessor's pins were found and taken over."""
+        self.controls_refused = 0
+        """Decisions about a flow's capture that found the map full."""
+        self._scale = 1.0
+        self._baseline: dict[int, Stats] = {}
+
+    def __enter__(self) -> Datapath:
+        self._lock = _lock(self.settings.pins)
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        pins, build = self.settings.pins, compile.build_id()
+        self.adopted = _build_of(pins) == build
+        if not self.adopted:
+            _strip(pins)
+            compile.load(pins)
+        try:
+            self.maps = Maps(pins)
+            self.programs = {hook: bpf.obj_get(pins / hook) for hook in attach.HOOKS}
+            self.ring = Ring(self.maps.fds["ring"])
+        except OSError as error:
+            raise KernelRefused(f"the pins in {pins} cannot be opened ({error}): run `clovisor detach` first.") from error
+        self._build = build
+        backlog = self.adopted and self.maps.settings()[3] < time.monotonic_ns()
+        self.stale_bytes = self.ring.discard() if backlog else 0
+        self._controlled = self.maps.controlled() if self.adopted else set()
+        self.maps.set_udp_ports(self.settings.udp_ports)
+        self.heartbeat()
+
+    def close(self) -> None:
+        """Let go: pins and filters stay for a successor; the lease silences them meanwhile."""
+        self.ring.close()
+        self.maps.close()
+        for fd in self.programs.values():
+            os.close(fd)
+        os.close(self._lock)
+
+    def remove(self) -> None:
+        """Take everything off this node; to be followed by `close`."""
+        self.maps.set_settings(self.settings.wake_bytes, 0, 0)
+        _strip(self.settings.pins)
+        self.settings.pins.rmdir()
+
+    def heartbeat(self) -> None:
+        """Renew the lease; without it the programs pass everything through after `lease_s`."""
+        until = time.monotonic_ns() + int(self.settings.lease_s * 1e9)
+        self.maps.set_settings(self.settings.wake_bytes, self._build, until)
+
+    # pods
+
+    def attach(self, ifindex: int, mode: str = "detect") -> None:
+        """Trace the pod behind this veth. Raises TargetGone, KernelRefused."""
+        pods = self.maps.pods()
+        if ifindex in pods:
+            pod = self._configured(pods[ifindex].slot, mode, pods[ifindex].released)
+        else:
+            pod = self._configured(_free_slot(pods), mode, 0)
+            self.maps.clear_slot(pod.slot)
+        self._baseline[ifindex] = self.maps.stats(pod.slot)
+        self.maps.set_pod(ifindex, pod)
+        known = self.maps.attached().get(ifindex, 0)
+        self.maps.set_attached(ifindex, attach.attach(ifindex, self.programs, self.settings.pins, known))
+
+    def detach(self, ifindex: int) -> None:
+        """Stop tracing it, and leave nothing of ours on the veth."""
+        self.maps.delete_pod(ifindex)
+        attach.detach(ifindex, self.settings.pins, self.maps.attached().get(ifindex, 0))
+        self.maps.set_attached(ifindex, None)
+
+    def retain(self, wanted: set[int]) -> list[int]:
+        """Detach every veth that is not `wanted`: what a predecessor left. Answers which."""
+        surplus = sorted((set(self.maps.pods()) | set(self.maps.attached())) - wanted)
+        for ifindex in surplus:
+            self.detach(ifindex)
+        return surplus
+
+    def repair(self, ifindex: int) -> bool:
+        """Put back what is missing on a veth, or go before TCX programs that came later; whether anything was done.
+
+        Raises TargetGone.
+        """
+        known = self.maps.attached().get(ifindex, 0)
+        if attach.present(ifindex, self.settings.pins) and not attach.overtaken(ifindex, self.programs, self.settings.pins):
+            return False
+        self.maps.set_attached(ifindex, attach.attach(ifindex, self.programs, self.settings.pins, known))
+        return True
+
+    def stats(self, ifindex: int) -> Stats | None:
+        """What was counted for a pod since this process attached it; None if it is not traced."""
+        pod = self.maps.pods().get(ifindex)
+        return None if pod is None else self.maps.stats(pod.slot).since(self._baseline[ifindex])
+
+    def budget(self, scale: float) -> None:
+        """Lower (or raise again) what all pods may send up: 1 is the setting itself."""
+        self._scale = scale
+        for ifindex, pod in self.maps.pods().items():
+            self.maps.set_pod(ifindex, pod._replace(pod_ns_per_kib=self._ns_per_kib(self.settings.pod_bytes_per_s * scale)))
+
+    def _configured(self, slot: int, mode: str, released: int) -> Pod:
+        settings = self.settings
+        return Pod(
+            slot=slot,
+            mode=MODES[mode],
+            head_bytes=settings.head_bytes,
+            quota=settings.sessions_per_pod,
+            pod_ns_per_kib=self._ns_per_kib(settings.pod_bytes_per_s * self._scale),
+            flow_ns_per_kib=self._ns_per_kib(settings.flow_bytes_per_s),
+            burst_ns=BURST_NS,
+            released=released,
+        )
+
+    @staticmethod
+    def _ns_per_kib(bytes_per_s: float) -> int:
+        return min(max(int(NS_PER_KIB / bytes_per_s), 1), 0xFFFFFFFF) if bytes_per_s else 0
+
+    # flows (the pipeline's Control)
+
+    def capture(self, flow_id: object, mode: str) -> None:
+        """From now on capture so much of this flow."""
+        self._control(flow_id, MODES[mode])
+
+    def skip_until(self, flow_id: object, direction: int, seq: int) -> None:
+        """Payload of this direction that ends at `seq` or before need not come up."""
+        self._control(flow_id, None, direction, seq)
+
+    def _control(self, flow_id: object, mode: int | None, direction: int = 0, seq: int | None = None) -> None:
+        assert isinstance(flow_id, int)
+        old_mode, skipping, *until = self.maps.control(flow_id) or (layout.Mode.DETECT, 0, 0, 0)
+        if seq is not None:
+            skipping |= 1 << direction
+            until[direction] = seq
+        try:
+            self.maps.set_control(flow_id, old_mode if mode is None else mode, skipping, until[0], until[1])
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self.controls_refused += 1
+        else:
+            self._controlled.add(flow_id)
+
+    def sweep(self, idle_ns: int) -> Swept:
+        """Delete the kernel's entries of connections that are over or idle, and give their places back to their pods."""
+        now, live, pods = time.monotonic_ns(), set[int](), self.maps.pods()
+        released: dict[int, int] = {}
+        both = layout.FIN_SEEN | layout.FIN_SEEN << 1
+        for key, value in self.maps.sessions():
+            fields = layout.SESSION.unpack(value)
+            cookie, created, state = fields[0], fields[1], fields[4]
+            age = now - max(created, fields[8], fields[21])
+            closed = state & layout.RST_SEEN or state & both == both
+            ifindex = int.from_bytes(key[:4], sys.byteorder)
+            if age > (CLOSED_LINGER_NS if closed else idle_ns) or ifindex not in pods:
+                if self.maps.delete_session(key):
+                    released[ifindex] = released.get(ifindex, 0) + 1
+            else:
+                live.add(cookie)
+        for ifindex, number in released.items():
+            if ifindex in pods:
+                self.maps.set_pod(ifindex, pods[ifindex]._replace(released=pods[ifindex].released + number))
+        for cookie in self._controlled - live:
+            self.maps.delete_control(cookie)
+        self._controlled &= live
+        return Swept(len(live), sum(released.values()))
+
+
+def remove_all(pins: Path) -> list[int]:
+    """Every filter, link and pin of Clovisor off this node; the interfaces that had any. Raises AlreadyRunning."""
+    lock = _lock(pins)
+    try:
+        found = _strip(pins)
+        pins.rmdir()
+        return found
+    finally:
+        os.close(lock)
+
+
+def _strip(pins: Path) -> list[int]:
+    """Off with filters, links and pins, also those of another build: only their names and `attached` are trusted."""
+    known: dict[int, int] = {}
+    try:
+        maps = Maps(pins)
+    except OSError:
+        _log.debug("no pins, or not ours, in %s", pins)
+    else:
+        known = maps.attached()
+        maps.close()
+    found = sorted(set(known) | set(attach.find_all()))
+    for ifindex in found:
+        attach.detach(ifindex, pins, known.get(ifindex, 0))
+    for pin in list(pins.iterdir()):
+        pin.unlink()
+    return found
+
+
+def _build_of(pins: Path) -> int | None:
+    """The build that the pins were made from; None where there are none, or not all, or of another ABI."""
+    try:
+        maps = Maps(pins)
+    except OSError:
+        return None
+    try:
+        if bpf.map_sizes(maps.fds["settings"])[1] != layout.SETTINGS.size:
+            return None
+        abi, _, build, _ = maps.settings()
+        return build if abi == layout.ABI else None
+    finally:
+        maps.close()
+
+
+def _free_slot(pods: dict[int, Pod]) -> int:
+    taken = {pod.slot for pod in pods.values()}
+    for slot in range(layout.MAX_PODS):
+        if slot not in taken:
+            return slot
+    raise KernelRefused(f"{layout.MAX_PODS} pods are traced already, the most that one node can: disable some.")
+
+
+def _lock(pins: Path) -> int:
+    """An fd that holds the datapath of this bpffs. The folder goes with the last datapath: lock the one that is there."""
+    fd = _open_folder(pins)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(os.fstat(fd))
+        os.close(fd)
+        raise AlreadyRunning(f"another Clovisor{holder} traces on this node: stop it first.") from error
+    if not pins.is_dir() or os.fstat(fd).st_ino != pins.stat().st_ino:
+        os.close(fd)
+        return _lock(pins)
+    return fd
+
+
+def _open_folder(pins: Path) -> int:
+    try:
+        pins.mkdir(exist_ok=True)
+        return os.open(pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise EnvironmentLacking("bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf") from error
+    except PermissionError as error:
+        raise EnvironmentLacking(f"{pins} may not be used: run as root, and mount -t bpf bpf /sys/fs/bpf") from error
+
+
+def _holder(folder: os.stat_result) -> str:
+    """` (pid 123)`, as /proc/locks tells."""
+    device = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if device in fields:
+            return f" (pid {fields[fields.index(device) - 1]})"
+    return ""
