@@ -1,0 +1,258 @@
+"""The composition root: the only module that knows everything. It wires the data's one way, and keeps house.
+
+    ring -> Pipeline -> name, context -> RED -> filter -> exporters
+
+Once a second it renews the lease, looks whether its veths are still there and whether it stays within its share of a
+core; every two seconds it sweeps the kernel's sessions; every five it looks whether its filters are where it put them.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from clovisor_py.config import Settings
+from clovisor_py.directory import Directory
+from clovisor_py.errors import TargetGone
+from clovisor_py.exporters._fanout import Fanout
+from clovisor_py.flows.pipeline import Pipeline
+from clovisor_py.kernel import layout
+from clovisor_py.kernel.datapath import Datapath
+from clovisor_py.kernel.maps import Stats
+from clovisor_py.kernel.targets import Veth
+from clovisor_py.metrics.red import Red
+from clovisor_py.model.session import Session
+from clovisor_py.sources.live import LiveSource
+from clovisor_py.sources.throttle import Throttle
+from clovisor_py.tracing import context
+
+SECOND: Final = 1.0
+TICK_S: Final = 0.1
+"""How late a timeout may be said."""
+SWEEP_S: Final = 2.0
+REPAIR_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an agent saw and did not see, up to now."""
+
+    seconds: float
+    red: Red
+    shown: Red
+    """Only what passed the filter."""
+    pods: Mapping[str, Stats]
+    """Kernel counters by veth name, since it was attached."""
+    engine: Mapping[str, int]
+    unparsed: Mapping[int, int]
+    """Flows whose protocol is unknown, by server port."""
+    exporters: Mapping[str, tuple[int, int, Mapping[str, int]]]
+    """URL to (offered, sent, dropped by reason); complete after the end only."""
+    shed_seconds: int
+    """Seconds in which pods were allowed less than the setting."""
+    repairs: int
+
+
+class Every:
+    """Says once per period that it is time."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period = period_s
+        self._next = time.monotonic() + period_s
+
+    def due(self, now: float) -> bool:
+        if now < self._next:
+            return False
+        self._next = now + self._period
+        return True
+
+
+class Agent:
+    """Traces the veths that it is given, from `with` to its end; then nothing of it is left on the node.
+
+    `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fanout: Fanout,
+        *,
+        hints: Mapping[int, str] | None = None,
+        keep: Callable[[Session], bool] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.settings = settings
+        self.datapath = Datapath(settings)
+        self.directory = Directory()
+        self._fanout = fanout
+        self._keep = keep
+        self._left = limit
+        self._hints = dict(hints or {})
+        self._red, self._shown = Red(), Red()
+        self._veths: dict[int, Veth] = {}
+        self._last_stats: dict[str, Stats] = {}
+        self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
+        self._shed_seconds = self._repairs = 0
+        self._cpu = self._charged_at = 0.0
+        self._charged: dict[int, int] = {}
+
+    def __enter__(self) -> Agent:
+        self.datapath.__enter__()
+        self.source = LiveSource(self.datapath.ring, self.settings.poll_s)
+        self.pipeline = Pipeline(
+            hints=self._hints,
+            control=self.datapath,
+            request_timeout_ns=int(self.settings.request_timeout_s * 1e9),
+            flow_idle_ns=int(self.settings.flow_idle_s * 1e9),
+        )
+        self._started = time.monotonic()
+        self._cpu, self._charged_at = time.process_time(), self._started
+        if self.datapath.adopted:
+            _log.info("took over the datapath of a predecessor; its connections go on")
+        if self.datapath.stale_bytes:
+            _log.warning("%d bytes of records were older than the lease, and were skipped", self.datapath.stale_bytes)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.datapath.remove()
+        finally:
+            self.datapath.close()
+
+    def attach(self, veths: Sequence[Veth]) -> None:
+        """Trace these, and detach whatever else a predecessor left. Raises TargetGone, KernelRefused."""
+        for veth in veths:
+            self.directory.add(veth.ifindex, veth.label, veth.addresses)
+            self.datapath.attach(veth.ifindex)
+            self._veths[veth.ifindex] = veth
+        for ifindex in self.datapath.retain(set(self._veths)):
+            _log.info("interface %d was a predecessor's and is traced no more", ifindex)
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Until `stop()`, the session limit, or no veth is left. May be called again."""
+        tick, second, sweep, repair = Every(TICK_S), Every(SECOND), Every(SWEEP_S), Every(REPAIR_S)
+        for batch in self.source.batches():
+            if batch:
+                self._deliver(self.pipeline.feed(batch))
+            now = time.monotonic()
+            if tick.due(now) and self.source.drained(batch):
+                self._deliver(self.pipeline.tick(self.source.now_ns()))
+            if second.due(now):
+                self._keep_house(now)
+            if sweep.due(now):
+                self.datapath.sweep(int(self.settings.flow_idle_s * 1e9))
+            if repair.due(now):
+                self._repair()
+            if stop() or self._left == 0 or not self._veths:
+                return
+
+    def finish(self) -> None:
+        """Read what is left in the ring, and end what is open. The exporters are closed by who made them."""
+        while batch := self.datapath.ring.read(self.source.now_ns() - time.monotonic_ns()):
+            self._deliver(self.pipeline.feed(batch))
+        self._deliver(self.pipeline.close(self.source.now_ns()))
+
+    @property
+    def veths(self) -> list[Veth]:
+        """Those that are still there."""
+        return list(self._veths.values())
+
+    def report(self) -> Report:
+        """Also after the end; the kernel's counters are those of the last look then."""
+        self._look()
+        return Report(
+            seconds=time.monotonic() - self._started,
+            red=self._red,
+            shown=self._shown,
+            pods=dict(self._last_stats),
+            engine=self.pipeline.ledger.as_dict(),
+            unparsed=self.pipeline.unparsed(),
+            exporters={url: (l.offered, l.sent, l.dropped) for url, l in self._fanout.ledgers().items()},
+            shed_seconds=self._shed_seconds,
+            repairs=self._repairs,
+        )
+
+    def _deliver(self, sessions: list[Session]) -> None:
+        if not sessions or self._left == 0:
+            return
+        name, add, keep = self.directory.name, self._red.add, self._keep
+        shown = []
+        for session in sessions:
+            name(session)
+            if session.propagation:
+                session.trace = context.read(session.propagation)
+            add(session)
+            if keep is None or keep(session):
+                shown.append(session)
+        if self._left is not None:
+            shown = shown[: self._left]
+            self._left -= len(shown)
+        for session in shown:
+            self._shown.add(session)
+        self._fanout.offer(shown)
+
+    def _look(self) -> None:
+        """Fetch the kernel's counters while they are there."""
+        for ifindex, veth in self._veths.items():
+            if "ring" in self.datapath.maps.fds and (stats := self.datapath.stats(ifindex)) is not None:
+                self._last_stats[veth.name] = stats
+
+    def _keep_house(self, now: float) -> None:
+        self.datapath.heartbeat()
+        self._look()
+        for ifindex, veth in list(self._veths.items()):
+            if not _exists(ifindex):
+                self._lose(veth)
+        self._shed(now)
+
+    def _lose(self, veth: Veth) -> None:
+        del self._veths[veth.ifindex]
+        self.datapath.detach(veth.ifindex)
+        self.directory.remove(veth.ifindex)
+        rest = f"{len(self._veths)} go on" if self._veths else "nothing is left to trace"
+        _log.warning("%s (%s) has vanished; %s.", veth.name, veth.label, rest)
+
+    def _shed(self, now: float) -> None:
+        """Hold ourselves to the share, by what the last second cost."""
+        cpu, elapsed = time.process_time(), max(now - self._charged_at, 1e-3)
+        heaviest = 0.0
+        for ifindex, veth in self._veths.items():
+            stats = self._last_stats[veth.name]
+            charged = stats[layout.Counter.CAPTURED_BYTES] + layout.RECORD_COST * stats[layout.Counter.RECORDS]
+            heaviest = max(heaviest, (charged - self._charged.get(ifindex, 0)) / elapsed)
+            self._charged[ifindex] = charged
+        before = self._throttle.ceiling
+        ceiling = self._throttle.observe((cpu - self._cpu) / elapsed, heaviest)
+        self._cpu, self._charged_at = cpu, now
+        self._shed_seconds += self._throttle.shedding
+        if ceiling != before:
+            self.datapath.budget(ceiling)
+            if before == self._throttle.most:
+                _log.warning(
+                    "over %g of a core: capturing less of the busiest pods; counters stay complete.", self._throttle.share
+                )
+
+    def _repair(self) -> None:
+        for ifindex, veth in list(self._veths.items()):
+            try:
+                if self.datapath.repair(ifindex):
+                    self._repairs += 1
+                    _log.warning("our filters on %s had been removed or overtaken; they are back.", veth.name)
+            except TargetGone:
+                self._lose(veth)
+
+
+def _exists(ifindex: int) -> bool:
+    try:
+        socket.if_indextoname(ifindex)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,75 @@
+"""The last lines of `trace` and `demo`: what was seen, and without being asked, what was not."""
+
+from __future__ import annotations
+
+from clovisor_py.agent import Report
+from clovisor_py.exporters._screen import summary_lines
+from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
+
+LOST = {
+    Counter.SHED: "shed to stay within the CPU share",
+    Counter.LOST_RING: "ring full",
+    Counter.LOST_QUOTA: "over the pod's connection quota",
+    Counter.LOST_MAP: "connection table full",
+    Counter.LOST_LOAD: "unreadable",
+}
+ENGINE_LOSSES = {
+    "orphan_responses": "responses without a request",
+    "violations": "violations of the protocol",
+    "parser_crashes": "parser crashes (please report them)",
+    "pending_evicted": "unanswered requests forgotten",
+    "flows_evicted": "connections forgotten (table full)",
+    "gap_bytes": "bytes lost inside messages",
+    "late_responses": "answers after the timeout",
+}
+
+
+def lines(report: Report) -> list[str]:
+    """Sessions, then segments, then each kind of loss that there was."""
+    shown = report.shown.total()
+    out = summary_lines(shown, report.seconds)
+    every = report.red.total().calls
+    if every != shown.calls:
+        out.append(f"  {every - shown.calls:,} more sessions did not match the filter, or came after the last one asked for")
+    out.append("  " + _segments(report))
+    out.extend(f"  {text}" for text in (_engine(report), *_exporters(report)) if text)
+    return out
+
+
+def _segments(report: Report) -> str:
+    def total(*counters: Counter) -> int:
+        return sum(stats[counter] for stats in report.pods.values() for counter in counters)
+
+    parts = [f"seen {total(Counter.SEGMENTS):,} segments", f"captured {total(Counter.CAPTURED):,}"]
+    if cut := total(*CUTS):
+        parts.append(f"only the head of {cut:,}")
+    if muted := total(Counter.MUTED):
+        parts.append(f"only counted {muted:,}")
+    lost = total(*LOSSES)
+    reasons = ", ".join(f"{text} {total(counter):,}" for counter, text in LOST.items() if total(counter))
+    parts.append(f"lost {lost:,}" + (f" ({reasons})" if reasons else ""))
+    if fragments := total(Counter.FRAGMENTS):
+        parts.append(f"IP fragments passed over {fragments:,}")
+    if report.unparsed:
+        ports = ", ".join(f":{port}" for port in sorted(report.unparsed)[:4]) + (" …" if len(report.unparsed) > 4 else "")
+        parts.append(f"unparsed flows {sum(report.unparsed.values()):,} ({ports})")
+    return " · ".join(parts)
+
+
+def _engine(report: Report) -> str:
+    found = [f"{text} {report.engine[name]:,}" for name, text in ENGINE_LOSSES.items() if report.engine.get(name)]
+    if report.shed_seconds:
+        found.append(f"captured less for {report.shed_seconds} s to stay within the CPU share")
+    if report.repairs:
+        found.append(f"filters put back {report.repairs}")
+    return " · ".join(found)
+
+
+def _exporters(report: Report) -> list[str]:
+    """Only where something was dropped: what arrived needs no line."""
+    out = []
+    for url, (offered, sent, dropped) in report.exporters.items():
+        if lost := {reason: count for reason, count in dropped.items() if count}:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
+            out.append(f"{url} got {sent:,} of {offered:,}; dropped: {reasons}")
+    return out

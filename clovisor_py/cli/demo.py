@@ -1,0 +1,103 @@
+"""`clovisor demo`: five small pods, real HTTP between them, and what Clovisor sees of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import click
+
+from clovisor_py.agent import Agent, Report
+from clovisor_py.cli import _summary
+from clovisor_py.cli._until import Until, until
+from clovisor_py.cli.trace import CONSOLE
+from clovisor_py.config import Settings
+from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
+from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.exporters._screen import service_map_lines
+from clovisor_py.kernel.probe import Machine, State, check_jaeger, require_bpffs, require_root
+from clovisor_py.kernel.targets import Veth
+from clovisor_py.model.session import Side
+from clovisor_py.tracing.spans import span_of
+
+PICTURE = """\
+  client ──▶ productpage ──▶ details
+                        └──▶ reviews ──▶ ratings
+"""
+LOCAL_JAEGER = "jaeger://127.0.0.1:6831"
+UI = "http://127.0.0.1:16686/trace/"
+FRONT = "productpage"
+SETTLE_S = 0.3
+"""After the client's last answer, the last records are on their way for one poll of the ring."""
+
+
+@click.command(name="demo")
+@click.option("--requests", type=click.IntRange(1, MAX_REQUESTS), default=200, show_default=True, help="Sent by the client.")
+@click.option("--rate", type=click.FloatRange(1, MAX_RATE), default=40.0, show_default=True, help="Requests a second.")
+@click.option(
+    "-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help="How sessions are shown."
+)
+@click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
+def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -> int:  # noqa: N802 (found by this name)
+    """Run a small bookinfo in network namespaces, trace it, and show what was seen.
+
+    Needs root. Leaves nothing behind, also after Ctrl-C. Spans go to Jaeger where one listens on this machine.
+
+    \b
+    Examples:
+      clovisor demo
+      clovisor demo --requests 1000 --rate 100 --export jsonl:demo.jsonl
+      clovisor demo --export jaeger://jaeger.example.org
+    """
+    require_root()
+    require_bpffs()
+    if not any(url.startswith("jaeger:") for url in exports) and check_jaeger(Machine()).state is State.OK:
+        exports = (*exports, LOCAL_JAEGER)
+    settings = Settings()
+    with (
+        until(None) as stop,
+        Playground() as playground,
+        open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
+        Agent(settings, fanout) as agent,
+    ):
+        _say(PICTURE)
+        agent.attach([Veth(p.ifindex, p.veth, p.name, tuple(filter(None, (p.ipv4, p.ipv6))), "eth0") for p in playground.pods])
+        playground.start_traffic(requests, rate)
+        agent.run(_when_done(playground, stop))
+        agent.finish()
+        fanout.close()
+        report = agent.report()
+        sent = sum(record.service == CLIENT for record in playground.truth())
+        _say("\n".join(["", *_closing(report, sent, exports)]))
+    return 0
+
+
+def _when_done(playground: Playground, stop: Until) -> Callable[[], bool]:
+    """Stop when the client has ended and its last records had time to come up, or when the user says so."""
+    ended: list[float] = []
+
+    def over() -> bool:
+        if not ended and playground.traffic_done():
+            ended.append(time.monotonic())
+        return stop() or bool(ended and time.monotonic() - ended[0] > SETTLE_S)
+
+    return over
+
+
+def _closing(report: Report, sent: int, exports: tuple[str, ...]) -> list[str]:
+    """The service map, then whether all was seen, then where the traces are."""
+    table = [f"  {line}" for line in service_map_lines(report.red.calls())]
+    seen = {edge.side: edge.calls for edge in report.red.edges() if edge.client == CLIENT and edge.server == FRONT}
+    both = min(seen.get(Side.CLIENT, 0), seen.get(Side.SERVER, 0))
+    lines = [*table, "", f"  {both:,} of {sent:,} requests of the client seen, at both ends"]
+    lines += [f"  {line}" if index == 0 else line for index, line in enumerate(_summary.lines(report))]
+    slowest = report.red.total().slowest
+    if LOCAL_JAEGER in exports and slowest is not None:
+        lines.append(f"  traces: {UI}{span_of(slowest).trace_id:032x}")
+    elif not any(url.startswith("jaeger:") for url in exports):
+        lines.append("  no Jaeger on this machine: --export jaeger://HOST")
+    return lines
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,60 @@
+"""Segments from the kernel's ring, as they happen.
+
+Kernel times are CLOCK_MONOTONIC; they become wall time here and nowhere else, with an offset that is measured anew each
+second (the wall clock is slewed and stepped, the kernel's is not).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from clovisor_py.kernel.ring import BATCH, Ring
+from clovisor_py.model.segment import Segment
+
+OFFSET_EVERY_NS: Final = 1_000_000_000
+
+
+def wall_offset_ns() -> int:
+    """Wall clock less CLOCK_MONOTONIC, of the three measurements the one that took least time."""
+    best = (1 << 62, 0)
+    for _ in range(3):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        best = min(best, (after - before, wall - (before + after) // 2))
+    return best[1]
+
+
+class LiveSource:
+    """An endless iterable of batches, some of them empty: one at least every `poll_s`."""
+
+    def __init__(self, ring: Ring, poll_s: float) -> None:
+        self._ring = ring
+        self._poll_s = poll_s
+        self._offset = wall_offset_ns()
+        self._measured = time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        """The wall clock that this source's segments are on."""
+        return time.monotonic_ns() + self._offset
+
+    def batches(self) -> Iterator[list[Segment]]:
+        """Batches in the ring's order; a full one (`drained` is False then) is followed by the next without a sleep."""
+        while True:
+            self._measure()
+            batch = self._ring.read(self._offset)
+            yield batch
+            if len(batch) < BATCH // 8:
+                self._ring.wait(self._poll_s)
+
+    @staticmethod
+    def drained(batch: list[Segment]) -> bool:
+        """Whether the ring was empty after this batch."""
+        return len(batch) < BATCH
+
+    def _measure(self) -> None:
+        now = time.monotonic_ns()
+        if now - self._measured >= OFFSET_EVERY_NS:
+            self._offset, self._measured = wall_offset_ns(), now

@@ -1,0 +1,40 @@
+"""Throttle: how much the kernel may send up, so that user space stays within its share of a core.
+
+The kernel enforces the budget (user space would be too late: 20 MB cross a veth in 20 ms); this decides it, once a second,
+from what it cost. Under load only the pods that use most are lowered: everybody gets the same ceiling, and whoever is
+below it does not notice. Turns and counters stay complete whatever the ceiling is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FLOOR: Final = 64 * 1024
+"""Bytes a second: some hundred heads of requests, so that a glimpse of every pod is left."""
+RISE: Final = 1.25
+"""Back up by a quarter a second: 12 s from a tenth to the whole."""
+CALM: Final = 0.8
+"""Only below this part of the share is the ceiling raised: between the two it is left alone, or it would swing."""
+
+
+class Throttle:
+    """`share` is of one core; `most` is the setting, bytes a second for one pod."""
+
+    def __init__(self, share: float, most: int) -> None:
+        self.share = share
+        self.most = most
+        self.ceiling = most
+
+    @property
+    def shedding(self) -> bool:
+        """Whether pods get less than the setting."""
+        return self.ceiling < self.most
+
+    def observe(self, used: float, heaviest: float) -> int:
+        """The new ceiling. `used`: cores that the process used in the last second; `heaviest`: bytes a second that the pod
+        which used most was charged."""
+        if used > self.share:
+            self.ceiling = max(FLOOR, min(self.ceiling, int(heaviest * self.share / used)))
+        elif used < CALM * self.share and self.shedding:
+            self.ceiling = min(self.most, int(self.ceiling * RISE))
+        return self.ceiling
