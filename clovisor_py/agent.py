@@ -175,7 +175,7 @@ class Agent:
             pods=dict(self._last_stats),
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
-            exporters={url: (l.offered, l.sent, l.dropped) for url, l in self._fanout.ledgers().items()},
+            exporters={url: (one.offered, one.sent, one.dropped) for url, one in self._fanout.ledgers().items()},
             shed_seconds=self._shed_seconds,
             repairs=self._repairs,
         )

@@ -38,7 +38,7 @@ SETTLE_S = 0.3
     "-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help="How sessions are shown."
 )
 @click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
-def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -> int:  # noqa: N802 (found by this name)
+def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -> int:
     """Run a small bookinfo in network namespaces, trace it, and show what was seen.
 
     Needs root. Leaves nothing behind, also after Ctrl-C. Spans go to Jaeger where one listens on this machine.
@@ -67,7 +67,7 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
         agent.finish()
         fanout.close()
         report = agent.report()
-        sent = sum(record.service == CLIENT for record in playground.truth())
+        sent = sum(record["service"] == CLIENT for record in playground.truth())
         _say("\n".join(["", *_closing(report, sent, exports)]))
     return 0
 

@@ -11,7 +11,7 @@ from clovisor_py.kernel.probe import require_bpffs, require_root
 
 
 @click.command(name="detach")
-def COMMAND() -> int:  # noqa: N802 (found by this name)
+def COMMAND() -> int:
     """Remove every filter, link, map and pin of Clovisor from this node, and what a demo that was killed left.
 
     Filters, qdiscs and programs of others stay. Refuses while a Clovisor is tracing here.

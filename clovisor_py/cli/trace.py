@@ -45,7 +45,7 @@ def describe(veth: Veth, hints: dict[int, str]) -> str:
     "--cpu-share", type=click.FloatRange(0.05, 16), help="Of one core, before the kernel captures less.  [default: 0.5]"
 )
 @click.option("-q", "--quiet", is_flag=True, help="No remarks: only sessions.")
-def COMMAND(  # noqa: N802 (found by this name)
+def COMMAND(
     targets: tuple[str, ...],
     output: str,
     exports: tuple[str, ...],

@@ -54,7 +54,7 @@ class Datapath:
         """Whether a predecessor's pins were found and taken over."""
         self.controls_refused = 0
         """Decisions about a flow's capture that found the map full."""
-        self._scale = 1.0
+        self._pod_ns_per_kib = _ns_per_kib(settings.pod_bytes_per_s)
         self._baseline: dict[int, Stats] = {}
 
     def __enter__(self) -> Datapath:
@@ -151,11 +151,11 @@ class Datapath:
         pod = self.maps.pods().get(ifindex)
         return None if pod is None else self.maps.stats(pod.slot).since(self._baseline[ifindex])
 
-    def budget(self, scale: float) -> None:
-        """Lower (or raise again) what all pods may send up: 1 is the setting itself."""
-        self._scale = scale
+    def budget(self, bytes_per_s: int) -> None:
+        """Lower, or raise again, what each pod may send up."""
+        self._pod_ns_per_kib = _ns_per_kib(bytes_per_s)
         for ifindex, pod in self.maps.pods().items():
-            self.maps.set_pod(ifindex, pod._replace(pod_ns_per_kib=self._ns_per_kib(self.settings.pod_bytes_per_s * scale)))
+            self.maps.set_pod(ifindex, pod._replace(pod_ns_per_kib=self._pod_ns_per_kib))
 
     def _configured(self, slot: int, mode: str, released: int) -> Pod:
         settings = self.settings
@@ -164,15 +164,11 @@ class Datapath:
             mode=MODES[mode],
             head_bytes=settings.head_bytes,
             quota=settings.sessions_per_pod,
-            pod_ns_per_kib=self._ns_per_kib(settings.pod_bytes_per_s * self._scale),
-            flow_ns_per_kib=self._ns_per_kib(settings.flow_bytes_per_s),
+            pod_ns_per_kib=self._pod_ns_per_kib,
+            flow_ns_per_kib=_ns_per_kib(settings.flow_bytes_per_s),
             burst_ns=BURST_NS,
             released=released,
         )
-
-    @staticmethod
-    def _ns_per_kib(bytes_per_s: float) -> int:
-        return min(max(int(NS_PER_KIB / bytes_per_s), 1), 0xFFFFFFFF) if bytes_per_s else 0
 
     # flows (the pipeline's Control)
 
@@ -266,6 +262,11 @@ def _build_of(pins: Path) -> int | None:
         return build if abi == layout.ABI else None
     finally:
         maps.close()
+
+
+def _ns_per_kib(bytes_per_s: int) -> int:
+    """A rate as the kernel wants it; 0 is no limit, in both."""
+    return min(max(NS_PER_KIB // bytes_per_s, 1), 0xFFFFFFFF) if bytes_per_s else 0
 
 
 def _free_slot(pods: dict[int, Pod]) -> int:

@@ -32,7 +32,8 @@ class Throttle:
 
     def observe(self, used: float, heaviest: float) -> int:
         """The new ceiling. `used`: cores that the process used in the last second; `heaviest`: bytes a second that the pod
-        which used most was charged."""
+        which used most was charged.
+        """
         if used > self.share:
             self.ceiling = max(FLOOR, min(self.ceiling, int(heaviest * self.share / used)))
         elif used < CALM * self.share and self.shedding:
