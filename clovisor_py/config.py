@@ -27,7 +27,7 @@ class Settings:
     """Share of one core that user space may use before it lowers what the kernel captures."""
 
     pod_bytes_per_s: int = 64 * 1024 * 1024
-    """Capture budget of one pod, bytes a second (each record is charged `RECORD_COST` more); user space lowers it under load."""
+    """Capture budget of one pod, bytes a second (each record is charged RECORD_COST more); lowered under load."""
 
     flow_bytes_per_s: int = 16 * 1024 * 1024
     """Capture budget of one flow: one busy connection cannot use up its pod's."""

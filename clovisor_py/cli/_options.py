@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -27,8 +27,14 @@ _STATUS: Final = re.compile(r"[1-5]xx", re.IGNORECASE)
 
 Filter = Callable[[Session], bool]
 
+if TYPE_CHECKING:
+    NanosecondsType = click.ParamType[int]
+    HintType = click.ParamType[tuple[int, str]]
+else:  # generic since click 8.4 only
+    NanosecondsType = HintType = click.ParamType
 
-class Duration(click.ParamType):
+
+class Duration(NanosecondsType):
     """`250ms`, `2s`, `1.5m` as nanoseconds."""
 
     name = "duration"
@@ -42,7 +48,7 @@ class Duration(click.ParamType):
         return int(float(match[1]) * UNITS[match[2].lower()])
 
 
-class Hint(click.ParamType):
+class Hint(HintType):
     """`8080=http` as (port, protocol name)."""
 
     name = "port=protocol"

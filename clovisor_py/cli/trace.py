@@ -26,6 +26,14 @@ def describe(veth: Veth, hints: dict[int, str]) -> str:
     return f"tracing {veth.label} ({ends}{', ' if veth.addresses else ''}{' '.join(veth.addresses)}){known}"
 
 
+def _remark(text: str) -> None:
+    click.secho(text, err=True, dim=True)
+
+
+def _mute(text: str) -> None:
+    """With --quiet."""
+
+
 @click.command(name="trace")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option(
@@ -79,7 +87,7 @@ def COMMAND(
     veths = list({veth.ifindex: veth for target in targets for veth in resolve(target)}.values())
     settings = Settings() if cpu_share is None else dataclasses.replace(Settings(), cpu_share=cpu_share)
     keep = session_filter(ports, path, statuses, slower_ns)
-    say = (lambda text: None) if quiet else (lambda text: click.secho(text, err=True, dim=True))
+    say = _mute if quiet else _remark
     with (
         until(None if duration_ns is None else duration_ns / 1e9) as stop,
         open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
