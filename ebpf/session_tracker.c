@@ -263,8 +263,8 @@ INLINE enum verdict parse(struct __sk_buff *skb, struct packet *p, u32 direction
 }
 
 /* A new session, or NULL with the reason counted. */
-INLINE struct cv_session *open_session(struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u64 now, u64 *missed,
-                                       u64 *full)
+INLINE struct cv_session *open_session(struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u64 now,
+                                       u64 *beyond_quota, u64 *full)
 {
     u32 zero = 0;
     struct cv_session *new = blank.lookup(&zero);
@@ -272,26 +272,28 @@ INLINE struct cv_session *open_session(struct packet *p, struct cv_pod *pod, str
     if (!new)
         return 0;
     if ((s64)(state->opened - pod->released) >= pod->quota) {
-        count(missed, 1);
+        count(beyond_quota, 1);
         return 0;
     }
     /* Unique for 200 days: two flows cannot begin on one CPU in one nanosecond. */
     new->cookie = now << 10 | (bpf_get_smp_processor_id() & 1023);
     new->created_ns = now;
-    if (sessions.update(&p->key, new)) {
+    if (!sessions.insert(&p->key, new)) /* not update: another CPU may have been first, and its session stays */
+        __sync_fetch_and_add(&state->opened, 1);
+    struct cv_session *opened = sessions.lookup(&p->key);
+
+    if (!opened)
         count(full, 1);
-        return 0;
-    }
-    __sync_fetch_and_add(&state->opened, 1);
-    return sessions.lookup(&p->key);
+    return opened;
 }
 
-/* A SYN on a 4-tuple that we know is a retransmission, or another connection in the old one's place. */
-INLINE bool reused(struct cv_session *s, struct packet *p, u32 direction)
+/* Whether this SYN is not the one that its direction began with: on a 4-tuple that we know it is a retransmission, or another
+ * connection in the old one's place. */
+INLINE bool another_start(struct cv_session *s, struct packet *p, u32 direction)
 {
     struct cv_side *side = &s->side[direction];
 
-    return !(s->state & (CV_SEQ_KNOWN << direction)) || side->segments || (u32)side->high_seq != p->seq + 1;
+    return !(s->state & (CV_SEQ_KNOWN << direction)) || (u32)(side->high_seq - side->bytes) != p->seq + 1;
 }
 
 INLINE void note_flags(struct cv_session *s, struct packet *p, u32 direction)
@@ -302,7 +304,8 @@ INLINE void note_flags(struct cv_session *s, struct packet *p, u32 direction)
         bool by_pod = (direction == CV_FROM_POD) == !(p->tcp_flags & ACK);
 
         state |= (by_pod ? CV_POD_OPENED : CV_PEER_OPENED) | CV_SEQ_KNOWN << direction;
-        s->side[direction].high_seq = p->seq + 1;
+        if (another_start(s, p, direction))
+            s->side[direction].high_seq = p->seq + 1;
     }
     if (p->tcp_flags & FIN)
         state |= CV_FIN_SEEN << direction;
@@ -680,25 +683,25 @@ INLINE void track_ip(struct __sk_buff *skb, struct packet *p, struct cv_pod *pod
     struct cv_session *s = sessions.lookup(&p->key);
     u64 now = bpf_ktime_get_ns();
 
-    if (s && opens && reused(s, p, direction)) {
+    if (s && opens && another_start(s, p, direction)) {
         if (!sessions.delete(&p->key))
             __sync_fetch_and_sub(&state->opened, 1);
         s = 0;
     }
     if (!s && (opens || p->length)) {
-        u64 not_payload = 0;
-
-        s = open_session(p, pod, state, now, p->length ? &st->count[CV_LOST_QUOTA] : &not_payload,
-                         p->length ? &st->count[CV_LOST_MAP] : &not_payload);
+        s = open_session(p, pod, state, now, &st->count[p->length ? CV_LOST_QUOTA : CV_CONTROLS_LOST],
+                         &st->count[p->length ? CV_LOST_MAP : CV_CONTROLS_LOST]);
     }
     if (!s)
         return;
     note_flags(s, p, direction);
     if (!p->window && !(p->tcp_flags & RST) && p->key.transport == IPPROTO_TCP)
         __sync_fetch_and_add(&s->side[direction].zero_windows, 1);
-    if (p->length)
+    if (p->length) {
+        if (p->tcp_flags & SYN)
+            p->seq++; /* TCP Fast Open: the SYN takes a number of its own */
         carry(skb, p, s, pod, state, st, direction, now);
-    else
+    } else
         mark(skb, p, s, pod, state, st, direction, now);
 }
 

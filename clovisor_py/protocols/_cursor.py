@@ -42,8 +42,8 @@ class Cursor:
         return None if chunk is None else int.from_bytes(chunk, "big")
 
     def find(self, needle: bytes, limit: int) -> int:
-        """Bytes from `pos` to the first `needle` that begins within `limit` bytes, or -1."""
-        at = self.data.find(needle, self.pos, self.pos + limit + len(needle))
+        """Bytes from `pos` to the first `needle` that begins within the next `limit` bytes, or -1."""
+        at = self.data.find(needle, self.pos, self.pos + limit + len(needle) - 1)
         return -1 if at < 0 else at - self.pos
 
     def skip(self, size: int) -> None:

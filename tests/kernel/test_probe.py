@@ -1,5 +1,6 @@
 """The checks, on machines that have this or lack that; and, as root, on this one."""
 
+import fcntl
 import os
 import socket
 import sys
@@ -272,6 +273,24 @@ def test_trying_clsact_leaves_nothing_behind(root):
     while len(namespaces()) > 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert namespaces() == {Path("/proc/thread-self/ns/net").readlink()}
+
+
+@pytest.mark.live
+def test_the_holder_of_a_lock_on_bpffs_is_found(root):
+    folder = probe.DEFAULT_PINS.with_name(f"probe-test-{os.getpid()}")
+    try:
+        probe.require_bpffs(folder)
+    except EnvironmentLacking as error:
+        pytest.skip(str(error))
+    folder.mkdir()
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        assert Machine(pins=folder).holder() is None
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        assert Machine(pins=folder).holder() == os.getpid()
+    finally:
+        os.close(fd)
+        folder.rmdir()
 
 
 @pytest.mark.live

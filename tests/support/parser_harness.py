@@ -1,16 +1,20 @@
 """Runs a parser over a scripted exchange in every way that TCP may deliver it, and holds it to the contract of `_api`.
 
-One helper for every protocol, in the manner of h11's `tr()`: `check(PROTOCOL, script)` runs the script whole, byte by byte,
-in random pieces, with trailing bytes, cut short at every offset and with bytes missing; `mutated(script)` is a hypothesis
-strategy of scripts with damage, to be given to `run`. `run` is the engine in miniature: it honours skips, calls once
-more with nothing when a skip is over, and ends both directions at the close. Whatever comes, it asserts three answers
-only, work linear in the bytes, and that no more stays unread than the protocol's own limit.
+One helper for every protocol, in the manner of h11's `tr()`:
+
+    check(PROTOCOL, script)            whole, byte by byte, in random pieces, with trailing bytes, cut short, with losses
+    @given(mutated(script))            the same script, damaged; `run(PROTOCOL, it)` must survive it
+    run(PROTOCOL, script).messages     what came of one delivery
+
+`run` is the engine in miniature: it steps over skips, calls once more (with nothing, if need be) when one is over, goes
+on behind violations, and ends both directions at the close. It asserts that the parser gives its three answers only, that
+its work is linear in the bytes, and that it does not wait for more than a bounded number of them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,18 +25,18 @@ from clovisor_py.model.message import CLIENT, SERVER, Message
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._cursor import Cursor
 
-Script = Sequence[tuple[int, bytes]]
-"""What passed on the wire, in order: (sender, payload)."""
+Script = Sequence[tuple[int, bytes | int]]
+"""What passed on the wire, in order: (sender, payload), or (sender, size) for bytes that will never be seen."""
 
 WORK_PER_BYTE = 16
-"""Times that one byte may be looked at (searched or copied); what matters is that it does not grow with the input."""
+"""Times that one byte may be searched or copied; what matters is that it does not grow with the input."""
 CALLS_PER_BYTE = 4
 MAX_UNREAD = 128 * 1024
 """Bytes that may wait for more; a parser that wants to wait longer has no limit."""
 
 
 class Counted(bytearray):
-    """Bytes that count how many of them are searched and copied."""
+    """Bytes that count how many of them are searched and copied (by regular expressions they are not)."""
 
     work = 0
 
@@ -49,26 +53,31 @@ class Counted(bytearray):
 
 
 @dataclass
+class Run:
+    """What came of a script."""
+
+    messages: list[tuple[int, Message, int]] = field(default_factory=list)
+    """Sender, message, position in its stream where it ended."""
+    before_close: int = 0
+    """How many of them were there before the connection ended."""
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def early(self) -> list[tuple[int, Message, int]]:
+        return self.messages[: self.before_close]
+
+    def of(self, sender: int) -> list[Message]:
+        return [message for whose, message, _ in self.messages if whose == sender]
+
+
+@dataclass
 class _Stream:
     unread: Counted = field(default_factory=Counted)
     offset: int = 0
     """Position of `unread` in the stream."""
     skip: int = 0
     blind: bool = False
-
-
-@dataclass
-class Run:
-    """What came of a script: messages with their sender and the position where each ended, and how much work it was."""
-
-    messages: list[tuple[int, Message, int]] = field(default_factory=list)
-    before_close: int = 0
-    """How many of the messages were there before the connection ended."""
-    violations: list[str] = field(default_factory=list)
-    unread: tuple[int, int] = (0, 0)
-
-    def of(self, sender: int) -> list[Message]:
-        return [message for whose, message, _ in self.messages if whose == sender]
+    """A gap could not be stepped over: the next bytes begin a new turn."""
 
 
 class Engine:
@@ -83,97 +92,176 @@ class Engine:
     def feed(self, sender: int, data: bytes) -> None:
         stream = self.streams[sender]
         self.bytes += len(data)
-        stepped = min(stream.skip, len(data))
-        self._pass(stream, stepped)
-        if stream.skip:
-            return
+        stepped = self._step_over(stream, len(data))
+        stream.unread += data[stepped:]
         if stream.blind:
-            self._end(sender)
             stream.blind = False
-            stream.unread[:0] = data[stepped:]
+            self._end(sender)
             self._resync(sender, 0)
-        else:
-            stream.unread += data[stepped:]
-        self._parse(sender, even_empty=stepped > 0)
+        if not stream.skip:
+            self._parse(sender, skip_over=stepped > 0)
 
     def lose(self, sender: int, size: int) -> None:
-        """`size` bytes that will never be seen."""
         stream = self.streams[sender]
-        stepped = min(stream.skip, size)
-        self._pass(stream, stepped)
+        stepped = self._step_over(stream, size)
         if stepped and not stream.skip:
-            self._parse(sender, even_empty=True)
-        if size > stepped and not stream.blind:
-            stream.blind = not self.parser.gap(sender, size - stepped)
-            if stream.blind:
-                stream.offset += len(stream.unread)
-                stream.unread.clear()
+            self._parse(sender, skip_over=True)
+        if size > stepped and not stream.blind and not self.parser.gap(sender, size - stepped):
+            stream.blind = True
+            stream.offset += len(stream.unread)
+            stream.unread = Counted()
         stream.offset += size - stepped
 
     def close(self) -> Run:
         self.out.before_close = len(self.out.messages)
-        self.out.unread = (len(self.streams[CLIENT].unread), len(self.streams[SERVER].unread))
         for sender in (CLIENT, SERVER):
             self._end(sender)
-        assert self.calls <= CALLS_PER_BYTE * self.bytes + 8, "more calls than bytes explain"
+        assert self.calls <= CALLS_PER_BYTE * self.bytes + 8, f"{self.calls} calls for {self.bytes} bytes"
         assert self.work <= WORK_PER_BYTE * self.bytes + 4096, f"{self.work} bytes looked at, of {self.bytes}"
         return self.out
 
-    def _pass(self, stream: _Stream, size: int) -> None:
-        stream.skip -= size
-        stream.offset += size
+    def _step_over(self, stream: _Stream, size: int) -> int:
+        stepped = min(stream.skip, size)
+        stream.skip -= stepped
+        stream.offset += stepped
+        return stepped
 
-    def _parse(self, sender: int, even_empty: bool) -> None:
+    def _parse(self, sender: int, skip_over: bool) -> None:
         stream = self.streams[sender]
-        while (stream.unread or even_empty) and not stream.skip:
-            even_empty = False
+        while (stream.unread or skip_over) and not stream.skip:
+            skip_over = False
             cursor = Cursor(stream.unread)
-            message = self._call(sender, cursor)
-            self._advance(stream, cursor.pos)
+            self.calls += 1
+            try:
+                message = self.parser.parse(sender, cursor)
+            except ProtocolError as error:
+                self.out.violations.append(str(error))
+                self._resync(sender, max(cursor.pos, 1))
+                continue
+            moved = cursor.pos
+            stream.skip = max(moved - len(stream.unread), 0)
+            self._drop(stream, moved - stream.skip)
             if message is not None:
-                self.out.messages.append((sender, message, stream.offset))
-            elif not cursor.pos:
+                self._record(sender, message)
+            elif not moved:
                 break
-            even_empty = cursor.pos > 0 and message is None and not stream.unread and not stream.skip and even_empty
-        assert len(stream.unread) <= MAX_UNREAD, "waits for more without a limit"
+        assert len(stream.unread) <= MAX_UNREAD, "the parser waits for more without a limit"
 
-    def _call(self, sender: int, cursor: Cursor) -> Message | None:
-        self.calls += 1
-        try:
-            message = self.parser.parse(sender, cursor)
-        except ProtocolError as error:
-            self.out.violations.append(str(error))
-            self._resync(sender, max(cursor.pos, 1))
-            cursor.pos = 0
-            return None if not self.streams[sender].unread else self._call(sender, self._again(cursor, sender))
-        assert message is None or type(message) is Message
-        assert cursor.pos >= 0
-        return message
-
-    def _again(self, cursor: Cursor, sender: int) -> Cursor:
-        cursor.data = self.streams[sender].unread
-        return cursor
-
-    def _advance(self, stream: _Stream, size: int) -> None:
-        here = min(size, len(stream.unread))
-        self.work += stream.unread.work
-        stream.unread.work = 0
-        del stream.unread[:here]
-        stream.offset += here
-        stream.skip = size - here
-
-    def _resync(self, sender: int, start: int) -> None:
-        """Go on at the next beginning of a message at or behind `start`, or forget all that is there."""
+    def _resync(self, sender: int, behind: int) -> None:
+        """Go on at the next beginning of a message, or forget all that is there."""
         stream = self.streams[sender]
-        del stream.unread[:start]
+        stream.skip = 0
+        self._drop(stream, min(behind, len(stream.unread)))
         at = self.parser.resync(sender, bytes(stream.unread))
         assert at is None or 0 <= at <= len(stream.unread)
-        drop = len(stream.unread) if at is None else at
-        del stream.unread[:drop]
-        stream.offset += start + drop
+        self._drop(stream, len(stream.unread) if at is None else at)
+
+    def _drop(self, stream: _Stream, size: int) -> None:
+        self.work += stream.unread.work
+        stream.unread.work = 0
+        del stream.unread[:size]
+        stream.offset += size
 
     def _end(self, sender: int) -> None:
         message = self.parser.end(sender)
         if message is not None:
-            assert type(message) is Message
-            self.out.messages.append((sender, message, self.streams[sender].offset))
+            self._record(sender, message)
+
+    def _record(self, sender: int, message: Message) -> None:
+        assert type(message) is Message
+        self.out.messages.append((sender, message, self.streams[sender].offset))
+
+
+def run(protocol: Protocol, script: Script) -> Run:
+    """Deliver the script as it stands, and close."""
+    engine = Engine(protocol)
+    for sender, what in script:
+        if isinstance(what, int):
+            engine.lose(sender, what)
+        else:
+            engine.feed(sender, what)
+    return engine.close()
+
+
+def check(protocol: Protocol, script: Script) -> Run:
+    """Hold the parser to the contract over a script without violations; answers what came of it delivered whole."""
+    whole = run(protocol, script)
+    assert not whole.violations
+    for seed, longest in ((0, 1), (1, 2), (2, 7), (3, 40), (4, 200), (5, 1500)):
+        pieces = _pieces(script, random.Random(seed), longest)
+        assert run(protocol, pieces).messages == whole.messages, f"in pieces of up to {longest} bytes"
+    _check_trailing(protocol, script, whole)
+    for end in range(_size(script)):
+        cut = run(protocol, _cut(script, end))
+        assert not cut.violations, f"cut short at {end}"
+        assert cut.early == whole.messages[: len(cut.early)], f"cut short at {end}"
+    for seed in range(200):
+        run(protocol, _holes(script, random.Random(seed)))
+    return whole
+
+
+def mutated(script: Script) -> st.SearchStrategy[Script]:
+    """The script with a few bytes replaced, removed, inserted or lost: `run` must survive it."""
+    return st.builds(_damaged, st.just(script), st.lists(_DAMAGE, min_size=1, max_size=6))
+
+
+anything: st.SearchStrategy[Script] = st.lists(
+    st.tuples(st.sampled_from((CLIENT, SERVER)), st.binary(max_size=200)), max_size=8
+)
+"""Bytes of no protocol at all."""
+
+_DAMAGE = st.tuples(st.integers(0, 1 << 16), st.integers(0, 1 << 16), st.integers(0, 8), st.none() | st.binary(max_size=8))
+
+
+def _damaged(script: Script, damage: list[tuple[int, int, int, bytes | None]]) -> Script:
+    out = list(script)
+    for which, where, size, new in damage:
+        at = which % len(out)
+        sender, data = out[at]
+        if isinstance(data, bytes):
+            start = where % (len(data) + 1)
+            middle = (sender, size) if new is None else (sender, new)
+            out[at : at + 1] = [(sender, data[:start]), middle, (sender, data[start + size :])]
+    return out
+
+
+def _check_trailing(protocol: Protocol, script: Script, whole: Run) -> None:
+    """A first byte of what would be next must change nothing."""
+    for sender in (CLIENT, SERVER):
+        first = next((what[:1] for whose, what in script if whose == sender and isinstance(what, bytes)), b"")
+        assert run(protocol, [*script, (sender, first)]).early == whole.early, "a message ate the bytes behind it"
+
+
+def _pieces(script: Script, chance: random.Random, longest: int) -> Script:
+    out: list[tuple[int, bytes | int]] = []
+    for sender, what in script:
+        at = 0
+        while isinstance(what, bytes) and at < len(what):
+            size = chance.randint(1, longest)
+            out.append((sender, what[at : at + size]))
+            at += size
+        if isinstance(what, int):
+            out.append((sender, what))
+    return out
+
+
+def _size(script: Script) -> int:
+    return sum(_length(what) for _, what in script)
+
+
+def _cut(script: Script, end: int) -> Script:
+    out: list[tuple[int, bytes | int]] = []
+    for sender, what in script:
+        size = min(end, _length(what))
+        out.append((sender, size if isinstance(what, int) else what[:size]))
+        end -= size
+    return out
+
+
+def _holes(script: Script, chance: random.Random) -> Script:
+    """Some pieces, or parts of them, are never seen."""
+    return [(sender, _length(what) if chance.random() < 0.2 else what) for sender, what in _pieces(script, chance, 60)]
+
+
+def _length(what: bytes | int) -> int:
+    return what if isinstance(what, int) else len(what)

@@ -1,0 +1,56 @@
+"""Fanout: the same sessions to every exporter that was asked for, each at its own pace.
+
+One slow or dead exporter costs the others nothing: each has a worker with a queue of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+from clovisor_py.exporters._registry import open_sink
+from clovisor_py.exporters._worker import CLOSE_S, Ledger, Worker
+from clovisor_py.model.session import Session
+
+
+class Fanout:
+    """The workers of some sinks. Build it with `open_urls`; `with` closes it."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = tuple(workers)
+
+    def offer(self, sessions: Sequence[Session]) -> None:
+        """Hand a batch to every worker. Never blocks."""
+        for worker in self._workers:
+            worker.offer(sessions)
+
+    def ledgers(self) -> Mapping[str, Ledger]:
+        """Name (export URL) to its counts."""
+        return {worker.name: worker.ledger() for worker in self._workers}
+
+    def close(self, deadline_s: float = CLOSE_S) -> Mapping[str, Ledger]:
+        """Flush all of them within one deadline, at the same time; answers the final counts."""
+        until = time.monotonic() + deadline_s
+        for worker in self._workers:
+            worker.stop(deadline_s)
+        return {worker.name: worker.close(max(until - time.monotonic(), 0.0)) for worker in self._workers}
+
+    def __enter__(self) -> Fanout:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def open_urls(urls: Sequence[str], *, queue_limit: int) -> Fanout:
+    """A fanout to these export URLs, a URL given twice counting once. Raises UsageError, ExportFailed (none is left open)."""
+    with ExitStack() as undo:
+        workers = []
+        for url in dict.fromkeys(urls):
+            worker = Worker(url, open_sink(url), queue_limit=queue_limit)
+            undo.callback(worker.close)
+            workers.append(worker)
+        undo.pop_all()
+    return Fanout(workers)

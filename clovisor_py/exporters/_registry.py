@@ -1,0 +1,100 @@
+"""Finds the exporters and takes their URLs apart; adding a file is adding an exporter.
+
+An exporter is a module of this package with an `EXPORTER`, or an entry point `clovisor.exporters` of an installed package
+(looked at only for a scheme that no module here has: a broken one costs nobody else anything).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from clovisor_py import exporters
+from clovisor_py.errors import EnvironmentLacking, UsageError
+from clovisor_py.exporters._api import Exporter, ExportUrl, Sink
+
+ENTRY_POINTS: Final = "clovisor.exporters"
+HIGHEST_PORT: Final = 65535
+
+
+@cache
+def registry() -> Mapping[str, Exporter]:
+    """Scheme to exporter, of the modules of this package."""
+    found: dict[str, Exporter] = {}
+    for module in pkgutil.iter_modules(exporters.__path__):
+        if not module.name.startswith("_"):
+            exporter = importlib.import_module(f"{exporters.__name__}.{module.name}").EXPORTER
+            found.update(dict.fromkeys(exporter.schemes, exporter))
+    return MappingProxyType(found)
+
+
+def forms() -> str:
+    """How the URLs are written, for help texts and mistakes: `console:, jaeger://HOST[:6831], jsonl:FILE`."""
+    return ", ".join(dict.fromkeys(exporter.synopsis for exporter in registry().values()))
+
+
+def parse(url: str) -> ExportUrl:
+    """`scheme:path?query` or `scheme://host:port/path?query`, taken apart. Raises UsageError, naming the known forms.
+
+    The scheme is known afterwards; what its exporter makes of the rest, `open_sink` tells.
+    """
+    scheme, colon, rest = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or exporter_of(scheme) is None:
+        raise UsageError(f"there is no exporter for '{url}'; write one of {forms()}.")
+    if not rest.startswith("//"):
+        path, _, query = rest.partition("?")  # a file's name: nothing else in it has a meaning
+        return ExportUrl(text=url, scheme=scheme, path=path, query=_query(query))
+    try:
+        parts = urlsplit(url, allow_fragments=False)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"'{url}' is no URL ({error}); write one of {forms()}.") from error
+    host = _host(url, parts, port)
+    return ExportUrl(text=url, scheme=scheme, host=host, port=port, path=parts.path, query=_query(parts.query))
+
+
+def open_sink(url: str) -> Sink:
+    """The sink of that URL, ready. Raises UsageError where the URL makes no sense, ExportFailed where it cannot start."""
+    parsed = parse(url)
+    exporter = exporter_of(parsed.scheme)
+    assert exporter is not None, "parse answers known schemes only"
+    return exporter.create(parsed)
+
+
+def exporter_of(scheme: str) -> Exporter | None:
+    """The exporter of that scheme, here or in an installed package; None where there is none."""
+    return registry().get(scheme) or _outside(scheme)
+
+
+def _host(url: str, parts: SplitResult, port: int | None) -> str:
+    if "@" in parts.netloc:
+        raise UsageError(f"'{parts.scheme}://…@…' has a user name in it, which no exporter uses; write one of {forms()}.")
+    if port is not None and not 0 < port <= HIGHEST_PORT:
+        raise UsageError(f"'{url}' has no usable port; give one from 1 to {HIGHEST_PORT}.")
+    if parts.netloc and not parts.hostname:
+        raise UsageError(f"'{url}' names no host; write one of {forms()}.")
+    return parts.hostname or ""
+
+
+def _query(text: str) -> Mapping[str, str]:
+    return MappingProxyType(dict(parse_qsl(text, keep_blank_values=True)))
+
+
+def _outside(scheme: str) -> Exporter | None:
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            exporter = entry.load()
+        except Exception as error:  # somebody else's module: anything may come out of it
+            raise EnvironmentLacking(
+                f"the exporter '{entry.name}' of another package cannot be loaded ({error}); repair or uninstall it."
+            ) from error
+        if isinstance(exporter, Exporter) and scheme in exporter.schemes:
+            return exporter
+    return None

@@ -1,0 +1,76 @@
+"""`console:`: one line a session on standard output, for people; `?format=json` one object a line, for programs.
+
+How a line looks is in `_screen`; this module decides the width and whether there are colours, once, at the start: columns
+that change their place while somebody reads are worse than columns that do not use a new width.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final, TextIO
+
+from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.exporters import _json
+from clovisor_py.exporters._api import Exporter, ExportUrl
+from clovisor_py.exporters._screen import SLOW_NS, Screen, header_line, session_line
+from clovisor_py.model.session import Session
+
+FORMATS: Final = ("line", "wide", "json")
+"""`line` cuts what is too long for the terminal, `wide` does not."""
+PIPED_WIDTH: Final = 140
+"""Columns where standard output is no terminal: a file or a pager has room."""
+
+
+class ConsoleSink:
+    """Writes to `stream`, one write and one flush a batch; `form` is one of FORMATS."""
+
+    def __init__(self, stream: TextIO, screen: Screen, form: str = "line") -> None:
+        self._stream = stream
+        self._screen = screen
+        self._json = form == "json"
+        self._headed = self._json
+
+    def export(self, sessions: Sequence[Session]) -> int:
+        """Raises ExportFailed where the stream is gone."""
+        if self._json:
+            lines = [_json.line(session) for session in sessions]
+        else:
+            lines = [session_line(session, self._screen) for session in sessions]
+            if not self._headed:
+                lines.insert(0, header_line(self._screen))
+        try:
+            self._stream.write(self._encodable("\n".join(lines) + "\n"))
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # ValueError: somebody closed it
+            raise ExportFailed(f"cannot write to the console ({error}); start again with its output open.") from error
+        self._headed = True
+        return len(sessions)
+
+    def close(self) -> None:
+        """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""
+
+    def _encodable(self, text: str) -> str:
+        """What the stream's encoding has no letter for becomes `?`, in the same number of columns."""
+        encoding = self._stream.encoding or "utf-8"
+        return text if encoding.lower() in ("utf-8", "utf8") else text.encode(encoding, "replace").decode(encoding)
+
+
+def screen_for(stream: TextIO, environ: Mapping[str, str], *, wide: bool = False, slow_ns: int = SLOW_NS) -> Screen:
+    """The width of the terminal; colours only on one that has them, and where NO_COLOR (no-color.org) is not set."""
+    terminal = stream.isatty()
+    colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
+    return Screen(width=width, colour=colour, wide=wide, slow_ns=slow_ns)
+
+
+def _create(url: ExportUrl) -> ConsoleSink:
+    form = url.query.get("format", "line")
+    if url.host or url.path or set(url.query) - {"format"} or form not in FORMATS:
+        raise UsageError(f"'{url.text}' makes no sense to the console; write console: or console:?format={'|'.join(FORMATS)}.")
+    return ConsoleSink(sys.stdout, screen_for(sys.stdout, os.environ, wide=form == "wide"), form)
+
+
+EXPORTER = Exporter(schemes=("console",), synopsis="console:", create=_create)

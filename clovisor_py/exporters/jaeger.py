@@ -1,0 +1,124 @@
+"""`jaeger://HOST[:6831]`: spans to a Jaeger agent, in Thrift over UDP, as the first Clovisor sent them.
+
+What `export` counts as sent was handed to the socket. UDP promises nothing beyond that: an agent that is too busy loses a
+datagram without a word (prefer OTLP where every span counts). What the socket does know is not thrown away: it is
+connected, so an agent that is absent answers with ICMP "port unreachable". On loopback that answer is there before `send`
+returns, and the datagram counts as not sent. Over a network it comes later; after a first refusal each export waits for it
+until a datagram has passed without one.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from clovisor_py import __version__
+from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.exporters._api import Exporter, ExportUrl
+from clovisor_py.model.session import Session
+from clovisor_py.tracing.spans import span_of
+
+PORT: Final = 6831
+"""Jaeger's port for Thrift's compact protocol."""
+SEND_S: Final = 1.0
+"""A full socket buffer drains in so long, or something is wrong."""
+REFUSAL_MS: Final = 100
+"""How long a refusal may take to come back over a network: a long round trip inside a cluster."""
+
+
+class JaegerSink:
+    """Sends to the agent at (host, port); a host with several addresses is tried at each in turn.
+
+    Raises ExportFailed where the host's name has no address. `datagram_bytes`: None is what an agent reads.
+    """
+
+    def __init__(self, host: str, port: int = PORT, datagram_bytes: int | None = None) -> None:
+        # jaeger-client takes 50 ms and 10 MB to import: only those pay who use it.
+        from clovisor_py.exporters import _thrift  # noqa: PLC0415
+
+        self._host = host
+        self._port = port
+        self._attempt = 0
+        self._doubtful = False
+        self._socket: socket.socket | None = self._connect()
+        own = {"ip": self._socket.getsockname()[0], "hostname": socket.gethostname(), "clovisor.version": __version__}
+        self._encoder = _thrift.Encoder(own, datagram_bytes or _thrift.DATAGRAM_BYTES)
+
+    def export(self, sessions: Sequence[Session]) -> int:
+        """How many spans were handed to the socket. Raises ExportFailed where that is none, because of the socket."""
+        sent = 0
+        for datagram in self._encoder.datagrams(map(span_of, sessions)):
+            try:
+                sent += datagram.spans if self._send(datagram.data) else 0
+            except OSError as error:
+                self._drop_socket()
+                if not sent:
+                    raise ExportFailed(self._why(error)) from error
+                return sent
+        return sent
+
+    def close(self) -> None:
+        """Let go of the socket; nothing is held back."""
+        self._drop_socket()
+
+    def _send(self, data: bytes) -> bool:
+        """False: this datagram can never be sent (too long for the path). OSError: no datagram can, now."""
+        if self._socket is None:
+            self._socket = self._connect()
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return False
+            raise
+        if self._doubtful:
+            self._await_refusal(self._socket)
+        refused = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if refused:
+            raise OSError(refused, errno.errorcode.get(refused, "refused"))
+        self._doubtful = False
+        return True
+
+    def _await_refusal(self, sock: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(sock, 0)  # errors are reported unasked
+        poll.poll(REFUSAL_MS)
+
+    def _drop_socket(self) -> None:
+        self._doubtful = True
+        self._attempt += 1
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.close()
+        self._socket = None
+
+    def _connect(self) -> socket.socket:
+        """Raises ExportFailed: the name may be resolvable later, and addresses change."""
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = found[self._attempt % len(found)]
+            sock = socket.socket(family, kind, protocol)
+            sock.settimeout(SEND_S)
+            sock.connect(address)
+        except (OSError, UnicodeError) as error:
+            raise ExportFailed(self._why(error)) from error
+        return sock
+
+    def _why(self, error: Exception) -> str:
+        where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        if isinstance(error, ConnectionRefusedError) or getattr(error, "errno", 0) == errno.ECONNREFUSED:
+            return f"no Jaeger agent listens at {where} (UDP); start one, or export to another host."
+        return f"cannot reach the Jaeger agent at {where} ({error}); check the name and the network."
+
+
+def _create(url: ExportUrl) -> JaegerSink:
+    if not url.host or url.path not in ("", "/") or url.query:
+        raise UsageError(f"'{url.text}' names no Jaeger agent; write jaeger://HOST or jaeger://HOST:{PORT}.")
+    return JaegerSink(url.host, url.port or PORT)
+
+
+EXPORTER = Exporter(schemes=("jaeger",), synopsis="jaeger://HOST[:6831]", create=_create)

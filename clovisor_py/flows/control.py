@@ -1,0 +1,38 @@
+"""Control: the engine's only way back to the kernel, and it says so little that a capture file can ignore it.
+
+Both calls are advice. The kernel enforces budgets on its own (user space is too late by design), so an implementation
+may be slow, may drop a call, and must not raise: the engine goes on the same way whether it was heeded or not.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Hashable
+from typing import Final
+
+HEAD: Final = "head"
+"""Capture mode: the first bytes of each turn, and the headers of all payload segments."""
+FULL: Final = "full"
+"""Capture mode: everything."""
+NONE: Final = "none"
+"""Capture mode: nothing goes up; the kernel only counts."""
+
+
+class Control(typing.Protocol):
+    """What `agent.py` does to the kernel's control map when the engine has learned something of a flow."""
+
+    def capture(self, flow_id: Hashable, mode: str) -> None:
+        """The flow's protocol is known (`head` or `full`), or it never will be (`none`)."""
+
+    def skip_until(self, flow_id: Hashable, direction: int, seq: int) -> None:
+        """Payload of `direction` that ends at TCP sequence number `seq` or earlier is not needed (headers still are)."""
+
+
+class NoControl:
+    """For capture files and tests: there is nothing to control."""
+
+    def capture(self, flow_id: Hashable, mode: str) -> None:
+        """Nothing to tell."""
+
+    def skip_until(self, flow_id: Hashable, direction: int, seq: int) -> None:
+        """Nothing to tell."""

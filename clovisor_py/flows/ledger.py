@@ -1,0 +1,101 @@
+"""Ledger: what went into the engine, what came out, and where the difference went.
+
+The rule that a test holds: every payload segment fed ends in exactly one of `parsed`, `duplicates`, `opaque` and `late`,
+so `payload = parsed + duplicates + opaque + late` once nothing is held back (after `Pipeline.close`, or without holes).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+UNPARSED_PORTS: Final = 256
+"""Server ports told apart among unparsed flows; those of further ports are counted under port 0."""
+
+
+class Ledger:
+    """Counters since the start; all only grow. Slotted because the hot path adds to them."""
+
+    __slots__ = (
+        "buffer_overflows",  # unread bytes of one direction beyond BUFFER_BYTES: a violation each
+        "controls",  # SYN, FIN, RST (and bare ACKs, where a source has them) without payload
+        "cut_bytes",  # payload bytes that the source kept back on purpose
+        "duplicates",  # payload segments whose bytes had all been seen before
+        "flows_closed",  # ended by FIN or RST
+        "flows_evicted",  # pushed out by newer ones (max_flows)
+        "flows_expired",  # silent for flow_idle_s
+        "flows_mid_stream",  # first seen in their middle
+        "flows_one_direction",  # the other direction never passed this veth
+        "flows_opened",
+        "flows_unparsed",  # of unknown protocol, or given up
+        "gap_bytes",  # payload bytes lost: in no segment that was fed
+        "gaps",
+        "held_evicted",  # holes declared lost early, because too much was held behind them
+        "late",  # payload segments of a flow that had ended, or of a gap that had been given up
+        "late_responses",  # their request had been reported as `timeout`
+        "messages",
+        "opaque",  # payload segments of unparsed flows
+        "orphan_responses",  # no request was waiting for them
+        "out_of_order",  # payload segments that had to wait for earlier bytes
+        "parsed",  # payload segments handed to a detector or a parser
+        "parser_crashes",  # bugs: a parser or recogniser raised something else than ProtocolError
+        "payload",  # segments with payload (a segment in several pieces is one)
+        "pending_evicted",  # requests forgotten because too many waited on one flow
+        "pieces",  # further pieces of segments
+        "repeated_requests",  # sent again with the same id and content (DNS retries)
+        "resyncs",
+        "sessions",
+        "unparsed",
+        "unseen_responses",  # requests whose response passed unseen (gaps, cuts)
+        "violations",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+        self.unparsed: dict[tuple[int, str], int] = {}
+        """(server port, reason) to flows."""
+
+    buffer_overflows: int
+    controls: int
+    cut_bytes: int
+    duplicates: int
+    flows_closed: int
+    flows_evicted: int
+    flows_expired: int
+    flows_mid_stream: int
+    flows_one_direction: int
+    flows_opened: int
+    flows_unparsed: int
+    gap_bytes: int
+    gaps: int
+    held_evicted: int
+    late: int
+    late_responses: int
+    messages: int
+    opaque: int
+    orphan_responses: int
+    out_of_order: int
+    parsed: int
+    parser_crashes: int
+    payload: int
+    pending_evicted: int
+    pieces: int
+    repeated_requests: int
+    resyncs: int
+    sessions: int
+    unseen_responses: int
+    violations: int
+
+    def count_unparsed(self, port: int, reason: str) -> None:
+        """One more flow to server port `port` that nobody could read."""
+        self.flows_unparsed += 1
+        key = (port, reason)
+        if key not in self.unparsed and len(self.unparsed) >= UNPARSED_PORTS:
+            key = (0, reason)
+        self.unparsed[key] = self.unparsed.get(key, 0) + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name to count; `unparsed` maps `port reason` to flows."""
+        out: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "unparsed"}
+        out["unparsed"] = {f"{port} {reason}": flows for (port, reason), flows in sorted(self.unparsed.items())}
+        return out

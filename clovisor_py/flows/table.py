@@ -1,0 +1,169 @@
+"""FlowTable: which flow a segment belongs to. Bounded; the flow that has been silent longest goes first.
+
+Flows stand in the order of their last segment, so the idle ones are found without looking at the others. A flow that has
+ended leaves only its id behind, for a short while: late segments of a closed connection must not open it again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from typing import Final
+
+from clovisor_py.flows.detect import Detector, Ports
+from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.pairing import Pairing
+from clovisor_py.flows.reader import Reader
+from clovisor_py.flows.stream import Stream
+from clovisor_py.model.segment import FROM_POD, SYN, UDP, Segment
+from clovisor_py.model.session import Side
+from clovisor_py.model.workload import Endpoint
+
+MAX_FLOWS: Final = 65536
+"""Connections at once, as many as the kernel tracks on a node (clovisor.h). Beyond: `flows_evicted`."""
+LINGER_NS: Final = 2_000_000_000
+"""How long a closed flow's id is remembered: longer than retransmissions of its last segments take."""
+MAX_CLOSED: Final = 65536
+"""Ids of closed flows remembered at once; the oldest are forgotten first, at worst to come back as mid-stream."""
+
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class Flow:
+    """One connection at one veth. Pairs are indexed by direction."""
+
+    __slots__ = (
+        "detector",
+        "first_ack",
+        "id",
+        "interface",
+        "last_ns",
+        "lost",
+        "mid_stream",
+        "one_direction",
+        "opaque",
+        "opener",
+        "pairing",
+        "peer",
+        "pod",
+        "readers",
+        "seen",
+        "server",
+        "speaker",
+        "streams",
+        "udp",
+    )
+
+    def __init__(self, segment: Segment, ledger: Ledger) -> None:
+        self.id = segment.flow_id
+        self.interface = segment.interface
+        self.udp = segment.transport == UDP
+        self.pod = Endpoint(ip_text(segment.pod_ip), segment.pod_port)
+        self.peer = Endpoint(ip_text(segment.peer_ip), segment.peer_port)
+        self.streams = (Stream(ledger), Stream(ledger))
+        self.readers: tuple[Reader, Reader] | None = None
+        self.pairing: Pairing | None = None
+        self.detector: Detector | None = None
+        """Until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
+        self.opaque = False
+        """Nobody can read it: counted only."""
+        self.opener = -1
+        """The direction of who opened the connection; -1 where that was not seen."""
+        self.server = -1
+        """The direction in which the server sends; -1 until known."""
+        self.speaker = -1
+        """The direction of the latest payload."""
+        self.seen = 0
+        """Bit per direction of which any segment passed."""
+        self.first_ack = -1
+        self.one_direction = False
+        """The other direction moves (it is acknowledged) and never passes this veth."""
+        self.mid_stream = not self.udp and not segment.tcp_flags & SYN
+        self.last_ns = segment.time_ns
+        self.lost = segment.lost
+
+    @property
+    def ports(self) -> Ports:
+        """What detection needs to know of the addresses."""
+        return Ports((self.pod.port, self.peer.port), self.opener)
+
+    @property
+    def side(self) -> Side:
+        """Where the pod stands, once the server is known."""
+        return Side.SERVER if self.server == FROM_POD else Side.CLIENT
+
+    @property
+    def client_first(self) -> tuple[int, int]:
+        """Both directions, so that requests are there when their responses are."""
+        return (0, 1) if self.server else (1, 0)
+
+    @property
+    def server_end(self) -> Endpoint:
+        """The server's address; unless it is known, the end with the lower port."""
+        if self.server < 0 and self.opener < 0:
+            return min(self.pod, self.peer, key=lambda end: end.port)
+        return self.pod if (self.server == FROM_POD if self.server >= 0 else self.opener != FROM_POD) else self.peer
+
+
+class FlowTable:
+    """Flows by id, least recently active first."""
+
+    __slots__ = ("_closed", "_ledger", "_max_flows", "flows")
+
+    def __init__(self, ledger: Ledger, max_flows: int = MAX_FLOWS) -> None:
+        self.flows: OrderedDict[Hashable, Flow] = OrderedDict()
+        self._closed: OrderedDict[Hashable, int] = OrderedDict()
+        self._ledger = ledger
+        self._max_flows = max_flows
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    def is_closed(self, flow_id: Hashable) -> bool:
+        """It ended a moment ago."""
+        return flow_id in self._closed
+
+    def open(self, segment: Segment) -> Flow:
+        """A flow for a segment of an unknown connection."""
+        flow = self.flows[segment.flow_id] = Flow(segment, self._ledger)
+        self._closed.pop(segment.flow_id, None)
+        self._ledger.flows_opened += 1
+        return flow
+
+    def surplus(self) -> Iterator[Flow]:
+        """The flows that have to go to make room; the caller removes each before asking for the next."""
+        while len(self.flows) > self._max_flows:
+            self._ledger.flows_evicted += 1
+            yield next(iter(self.flows.values()))
+
+    def idle(self, before_ns: int) -> Iterator[Flow]:
+        """The flows that were silent since `before_ns`; the caller removes each before asking for the next."""
+        while self.flows and (flow := next(iter(self.flows.values()))).last_ns <= before_ns:
+            self._ledger.flows_expired += 1
+            yield flow
+
+    def remove(self, flow: Flow) -> None:
+        """It may come back (as mid-stream, if it is a TCP connection)."""
+        self.flows.pop(flow.id, None)
+
+    def close(self, flow: Flow, now_ns: int) -> None:
+        """It has ended and will not come back."""
+        self.flows.pop(flow.id, None)
+        self._ledger.flows_closed += 1
+        self._closed[flow.id] = now_ns
+        if len(self._closed) > MAX_CLOSED:
+            self._closed.popitem(last=False)
+
+    def forget_closed(self, now_ns: int) -> None:
+        """Forget the ids that have lingered long enough."""
+        closed = self._closed
+        while closed and next(iter(closed.values())) <= now_ns - LINGER_NS:
+            closed.popitem(last=False)
+
+
+def ip_text(ip: bytes) -> str:
+    """16 bytes as text; IPv4 mapped into IPv6 as dotted quad."""
+    if ip.startswith(_MAPPED):
+        return ".".join(map(str, ip[12:]))
+    return ipaddress.IPv6Address(ip).compressed

@@ -1,0 +1,60 @@
+"""Trace and span ids that both ends of a call work out alike, without talking to each other.
+
+What a NAT in front of a Service leaves as it is, and both veths therefore see: the client's address and port, the TCP
+sequence number of the request's first byte, and its first bytes. A hash of them is the trace id where the application
+sent none, and, with the side, the span id: so the server's end can name the client's span as its parent without having
+seen it. (Masquerading changes the client's address: the two sides are then two traces, never a wrong one.)
+
+A session without a head (nothing of it was captured: an L4 session) has no such evidence. Its ids are unique, made with
+its start, and `shared` says that the other end cannot know them.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Final
+
+from clovisor_py.model.message import HEAD_BYTES
+from clovisor_py.model.session import Session, Side
+
+_TRACE: Final = b"clovisor.trace"
+_SPAN: Final = {Side.CLIENT: b"clovisor.client", Side.SERVER: b"clovisor.server"}
+"""Personalisation of the hash: the same evidence gives three unrelated ids."""
+
+_MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+_EVIDENCE = struct.Struct("!16sHQ")
+_UNSHARED = struct.Struct("!QI")
+
+
+def trace_id(session: Session) -> int:
+    """128 bits, never zero: the trace of a session whose request carried no context."""
+    return _hash(session, _TRACE, 16)
+
+
+def span_id(session: Session, side: Side) -> int:
+    """64 bits, never zero: the span of this call at `side`, which need not be the side where it was observed."""
+    return _hash(session, _SPAN[side], 8)
+
+
+def shared(session: Session) -> bool:
+    """Whether the other end computes the same ids."""
+    return bool(session.head)
+
+
+def packed(ip: str) -> bytes:
+    """16 bytes: IPv4 mapped into IPv6, every spelling of an address alike; a hash of text that is no address."""
+    try:
+        return inet_pton(AF_INET6, ip.partition("%")[0]) if ":" in ip else _MAPPED + inet_pton(AF_INET, ip)
+    except (OSError, ValueError):
+        return blake2b(ip.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _hash(session: Session, person: bytes, size: int) -> int:
+    client = session.client
+    evidence = _EVIDENCE.pack(packed(client.ip), client.port & 0xFFFF, session.seq & 0xFFFFFFFF)
+    evidence += session.head[:HEAD_BYTES]
+    if not session.head:
+        evidence += _UNSHARED.pack(session.start_ns & (1 << 64) - 1, session.interface & 0xFFFFFFFF)
+    return int.from_bytes(blake2b(evidence, digest_size=size, person=person).digest(), "big") or 1

@@ -1,0 +1,175 @@
+"""From a session to its span: name, parent, error, attributes; the same for every protocol and every exporter.
+
+Nothing here asks which protocol it was. A protocol says what it has to say in attributes with OpenTelemetry's names, and
+the few rules that OpenTelemetry makes for a family of protocols (how a span is named, which status is an error) are keyed
+on the presence of such an attribute: they are in the first section of this page, and nowhere else.
+
+The parent: a client's span hangs below the caller's own (the context that the request carried). A server's span hangs
+below the client's span of the same call where that exists (`peer_traced`), else below the context's, else it is a root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from clovisor_py.model.message import AttributeValue
+from clovisor_py.model.session import Outcome, Session, Side, TraceContext
+from clovisor_py.model.span import Span
+from clovisor_py.model.workload import Endpoint, Workload
+from clovisor_py.tracing import context as contexts
+from clovisor_py.tracing import ids
+
+# What OpenTelemetry says of families of protocols, by attribute.
+
+NAMES: Final = ("db.query.summary", "rpc.method")
+"""An attribute that is the name of the span by itself."""
+TARGETS: Final = ("http.route", "db.collection.name", "messaging.destination.name")
+"""Follows the operation in the name. Few values each, as a name must have: never a raw path, a key, a host."""
+HTTP_ERRORS: Final = {Side.SERVER: 500, Side.CLIENT: 400}
+"""The lowest HTTP status that is an error: a 404 is the caller's mistake, not the server's."""
+OTHER_METHOD: Final = "_OTHER"
+"""`http.request.method` of an unknown method; the span is then called `HTTP`."""
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+"""Ports that a URL leaves out."""
+
+
+def _name(session: Session) -> str:
+    attributes = session.attributes
+    for key in NAMES:
+        if attributes.get(key):
+            return str(attributes[key])
+    operation = session.operation or session.protocol
+    if attributes.get("http.request.method") == OTHER_METHOD:
+        operation = "HTTP"
+    target = next((str(attributes[key]) for key in TARGETS if attributes.get(key)), "")
+    return f"{operation} {target}" if target else operation
+
+
+def _failed(session: Session) -> bool:
+    """The error rule. An RPC over HTTP has a status of its own, which the protocol has judged already."""
+    answered = session.outcome in (Outcome.OK, Outcome.ERROR)
+    code = session.attributes.get("http.response.status_code")
+    if answered and isinstance(code, int) and "rpc.method" not in session.attributes:
+        return code >= HTTP_ERRORS[session.side]
+    return session.failed
+
+
+def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:
+    """The URL that a client asked for, without its query; empty where it is not known."""
+    path = attributes.get("url.path")
+    if "http.request.method" not in attributes or not isinstance(path, str) or not path.startswith("/"):
+        return ""
+    scheme = str(attributes.get("url.scheme") or "http")
+    host, port = str(attributes["server.address"]), attributes["server.port"]
+    authority = f"[{host}]" if ":" in host else host
+    if port != DEFAULT_PORTS.get(scheme):
+        authority += f":{port}"
+    return f"{scheme}://{authority}{path.partition('?')[0]}"
+
+
+# What holds for every session.
+
+
+def span_of(session: Session) -> Span:
+    """The span of this session. Pure: the same session gives the same span, ids included."""
+    context = session.trace or (contexts.read(session.propagation) if session.propagation else None)
+    error = _failed(session)
+    return Span(
+        service=_service(session),
+        name=_name(session),
+        side=session.side,
+        trace_id=context.trace_id if context else ids.trace_id(session),
+        span_id=ids.span_id(session, session.side),
+        parent_id=_parent(session, context),
+        start_ns=session.start_ns,
+        duration_ns=max(session.duration_ns, 0),
+        error=error,
+        sampled=context is None or context.sampled is not False,
+        attributes=_attributes(session, context, error),
+    )
+
+
+def _service(session: Session) -> str:
+    """The observed pod's: spans are told by the one who was watched."""
+    if session.side is Side.CLIENT:
+        own, end = session.client_workload, session.client
+    else:
+        own, end = session.server_workload, session.server
+    return (own and (own.service or own.name)) or end.ip
+
+
+def _parent(session: Session, context: TraceContext | None) -> int:
+    if session.side is Side.SERVER and session.peer_traced and ids.shared(session):
+        return ids.span_id(session, Side.CLIENT)
+    return context.parent_id if context else 0
+
+
+def _attributes(session: Session, context: TraceContext | None, error: bool) -> dict[str, AttributeValue]:
+    """What was on the wire, then what the protocol said of it (it may know better), then our own remarks."""
+    attributes = _ends(session)
+    attributes.update(session.attributes)
+    if session.side is Side.CLIENT and "url.full" not in attributes:
+        url = _url(session, attributes)
+        if url:
+            attributes["url.full"] = url
+    if error and "error.type" not in attributes:
+        attributes["error.type"] = _error_type(session)
+    attributes.update(_remarks(session, context))
+    return attributes
+
+
+def _ends(session: Session) -> dict[str, AttributeValue]:
+    here_is_client = session.side is Side.CLIENT
+    peer: Endpoint = session.server if here_is_client else session.client
+    attributes: dict[str, AttributeValue] = {
+        "network.transport": session.transport,
+        "network.type": "ipv6" if ":" in peer.ip else "ipv4",
+        "network.protocol.name": session.protocol,
+        "network.peer.address": peer.ip,
+        "network.peer.port": peer.port,
+        "server.address": session.server.ip,
+        "server.port": session.server.port,
+    }
+    if here_is_client:
+        own, other = session.client_workload, session.server_workload
+    else:
+        own, other = session.server_workload, session.client_workload
+        attributes["client.address"] = session.client.ip
+        attributes["client.port"] = session.client.port
+    if own is not None:
+        _add(attributes, {"service.namespace": own.namespace, "k8s.node.name": own.node} | _pod(own))
+    if other is not None:
+        _add(attributes, {"service.peer.name": other.service or other.name, "service.peer.namespace": other.namespace})
+    return attributes
+
+
+def _pod(own: Workload) -> dict[str, str]:
+    """Only a workload with a namespace is a pod; the others are what the operator named."""
+    return {"k8s.pod.name": own.name, "k8s.namespace.name": own.namespace} if own.namespace else {}
+
+
+def _add(attributes: dict[str, AttributeValue], known: Mapping[str, str]) -> None:
+    attributes.update({key: value for key, value in known.items() if value})
+
+
+def _error_type(session: Session) -> str:
+    if session.outcome in (Outcome.OK, Outcome.ERROR):
+        return session.status or str(session.outcome.value)
+    return str(session.outcome.value)
+
+
+def _remarks(session: Session, context: TraceContext | None) -> dict[str, AttributeValue]:
+    """What a reader of the span has to know of how it was seen; a remark that would say nothing is left out."""
+    remarks: dict[str, AttributeValue] = {"clovisor.outcome": session.outcome.value}
+    if session.ttfb_ns is not None:
+        remarks["clovisor.ttfb_ns"] = session.ttfb_ns
+    if session.truncated:
+        remarks["clovisor.truncated"] = True
+    if session.gap_bytes:
+        remarks["clovisor.gap_bytes"] = session.gap_bytes
+    if session.mid_stream:
+        remarks["clovisor.mid_stream"] = True
+    if context is not None:
+        remarks["clovisor.trace_context"] = context.format
+    return remarks

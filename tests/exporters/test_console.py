@@ -1,0 +1,89 @@
+import io
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clovisor_py.errors import ExportFailed
+from clovisor_py.exporters import console
+from clovisor_py.exporters._registry import open_sink
+from clovisor_py.exporters._screen import Screen
+from clovisor_py.exporters.console import PIPED_WIDTH, ConsoleSink, screen_for
+from tests.support.sessions import ANY_SESSION, session
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_header_comes_once():
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, Screen())
+    assert sink.export([session(), session()]) == 2
+    sink.export([session()])
+    sink.close()
+    assert [line.split()[0] for line in stream.getvalue().splitlines()].count("TIME") == 1
+    assert len(stream.getvalue().splitlines()) == 4
+
+
+def test_json_has_no_header_and_one_object_a_line():
+    stream = io.StringIO()
+    ConsoleSink(stream, Screen(), "json").export([session(), session(resource="a\nb")])
+    assert [json.loads(line)["resource"] for line in stream.getvalue().splitlines()] == ["/reviews/0", "a\nb"]
+
+
+@given(st.lists(ANY_SESSION, max_size=4), st.sampled_from(console.FORMATS))
+def test_one_session_is_one_line_and_no_escape_gets_through(sessions, form):
+    stream = io.StringIO()
+    ConsoleSink(stream, Screen(colour=False, wide=form == "wide"), form).export([session(), *sessions])
+    lines = stream.getvalue().split("\n")
+    assert lines.pop() == ""
+    assert len(lines) == len(sessions) + 1 + (form != "json")
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("environ", "colour"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm"}, True)],
+)
+def test_colours_are_for_terminals_that_want_them(environ, colour):
+    assert screen_for(Terminal(), environ).colour is colour
+    assert screen_for(io.StringIO(), environ).colour is False
+
+
+def test_the_width_is_the_terminals(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "97")
+    assert screen_for(Terminal(), {}).width == 97
+    assert screen_for(io.StringIO(), {}).width == PIPED_WIDTH
+
+
+def test_an_old_encoding_gets_question_marks_in_the_same_columns():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    ConsoleSink(stream, Screen(width=80)).export([session(resource="/日", duration_ns=57_000)])
+    header, line = raw.getvalue().decode("ascii").splitlines()
+    assert " ? web:80" in line
+    assert "57 ?s" in line
+    assert len(header) == 80
+
+
+def test_a_stream_that_is_gone():
+    stream = io.StringIO()
+    stream.close()
+    with pytest.raises(ExportFailed, match="console"):
+        ConsoleSink(stream, Screen()).export([session()])
+
+
+def test_the_url(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    open_sink("console:").export([session()])
+    open_sink("console:?format=wide").export([session(resource="/x" * 300)])
+    open_sink("console:?format=json").export([session()])
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 5
+    assert "/x" * 300 in lines[3]
+    assert json.loads(lines[4])["status"] == "200"

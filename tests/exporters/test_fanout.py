@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.exporters import _fanout
+from clovisor_py.exporters._fanout import Fanout, open_urls
+from clovisor_py.exporters._worker import Worker
+from tests.support.sessions import session
+
+
+class Dead:
+    def export(self, sessions):
+        raise ExportFailed("nobody there.")
+
+    def close(self):
+        pass
+
+
+def test_every_exporter_gets_everything(tmp_path):
+    urls = [f"jsonl:{tmp_path / name}" for name in ("a", "b", "a")]
+    with open_urls(urls, queue_limit=100) as fanout:
+        fanout.offer([session(), session()])
+    ledgers = fanout.ledgers()
+    assert list(ledgers) == urls[:2]
+    assert {ledger.sent for ledger in ledgers.values()} == {2}
+    for name in ("a", "b"):
+        assert [json.loads(line)["operation"] for line in (tmp_path / name).read_text().splitlines()] == ["GET", "GET"]
+
+
+def test_a_dead_one_costs_the_others_nothing(tmp_path):
+    from clovisor_py.exporters.jsonl import JsonlSink
+
+    dead = Worker("dead:", Dead(), queue_limit=5, pause_s=3600)
+    alive = Worker("alive:", JsonlSink(tmp_path / "x"), queue_limit=100)
+    fanout = Fanout([dead, alive])
+    fanout.offer([session()] * 20)
+    ledgers = fanout.close(deadline_s=60)
+    assert ledgers["alive:"].sent == 20
+    assert (ledgers["dead:"].dropped["queue full"], ledgers["dead:"].dropped["stopped"]) == (15, 5)
+
+
+def test_one_bad_url_opens_none(tmp_path, monkeypatch):
+    made = []
+
+    class Watched(Worker):
+        def __init__(self, *args, **settings):
+            made.append(self)
+            super().__init__(*args, **settings)
+
+    monkeypatch.setattr(_fanout, "Worker", Watched)
+    with pytest.raises(UsageError):
+        open_urls([f"jsonl:{tmp_path / 'x'}", "nonsense:"], queue_limit=10)
+    assert [worker._thread.is_alive() for worker in made] == [False]

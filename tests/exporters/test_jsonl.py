@@ -1,0 +1,67 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.exporters._registry import open_sink
+from clovisor_py.exporters.jsonl import JsonlSink
+from tests.support.sessions import session
+
+FULL = Path("/dev/full")
+
+
+def test_it_appends_and_every_batch_is_there_at_once(tmp_path):
+    path = tmp_path / "sessions.jsonl"
+    path.write_text('{"older":true}\n')
+    sink = open_sink(f"jsonl:{path}")
+    assert sink.export([session(resource="/a"), session(resource="/b\nc")]) == 2
+    assert [json.loads(text).get("resource") for text in path.read_text().splitlines()] == [None, "/a", "/b\nc"]
+    sink.export([session()])
+    assert len(path.read_text().splitlines()) == 4
+    sink.close()
+
+
+def test_a_new_file_is_for_the_operator_alone(tmp_path):
+    sink = JsonlSink(tmp_path / "x")
+    assert (tmp_path / "x").stat().st_mode & 0o077 == 0
+    sink.close()
+
+
+@pytest.mark.parametrize("name", ["missing/x.jsonl", ".", "nul\0byte"])
+def test_a_file_that_cannot_be_opened_is_a_sentence(tmp_path, name):
+    with pytest.raises(UsageError, match=r"^cannot write to .*\.$"):
+        open_sink(f"jsonl:{tmp_path}/{name}")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_full_disk():
+    sink = JsonlSink(FULL)
+    with pytest.raises(ExportFailed, match="No space left"):
+        sink.export([session()])
+    sink.close()
+
+
+def test_half_a_batch_is_taken_back(tmp_path, monkeypatch):
+    """A disk that fills up in the middle of a line: no reader meets half an object, and a retry repeats none."""
+    path = tmp_path / "x"
+    sink = JsonlSink(path)
+    sink.export([session()])
+    real, room = os.write, [700]
+
+    def write(file, data):
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        written = real(file, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(ExportFailed):
+        sink.export([session()] * 5)
+    monkeypatch.undo()
+    assert len(path.read_text().splitlines()) == 1
+    sink.export([session()] * 5)
+    sink.close()
+    assert len([json.loads(text) for text in path.read_text().splitlines()]) == 6

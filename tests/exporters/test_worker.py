@@ -1,0 +1,255 @@
+"""The worker, without a clock: sinks that wait for the test, and a test that waits for the counts."""
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+
+from clovisor_py.errors import ExportFailed
+from clovisor_py.exporters._worker import Worker
+from tests.support.sessions import session
+
+ONE = session()
+
+
+class Sink:
+    """Answers by script: an int (accepted), an exception (raised), None (all); after its end, all."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.batches = []
+        self.closed = 0
+        self.threads = set()
+
+    def export(self, sessions):
+        self.threads.add(threading.current_thread())
+        answer = self.script.pop(0) if self.script else None
+        if isinstance(answer, Exception):
+            raise answer
+        self.batches.append(list(sessions))
+        return len(sessions) if answer is None else answer
+
+    def close(self):
+        self.threads.add(threading.current_thread())
+        self.closed += 1
+
+
+class Stuck(Sink):
+    """Takes a batch and does not come back before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def export(self, sessions):
+        self.entered.set()
+        self.release.wait()
+        return super().export(sessions)
+
+
+@contextmanager
+def worker(sink, **settings):
+    with Worker("test:", sink, **({"queue_limit": 1000, "linger_s": 0.0, "pause_s": 0.001} | settings)) as made:
+        yield made
+        if isinstance(sink, Stuck):
+            sink.release.set()
+
+
+def balanced(ledger):
+    return ledger.offered == ledger.sent + sum(ledger.dropped.values()) + ledger.waiting
+
+
+def settled(made):
+    """Wait until nothing waits; pytest's own timeout is the limit."""
+    while made.ledger().waiting:
+        assert balanced(made.ledger())
+        time.sleep(0.001)
+    return made.ledger()
+
+
+def test_what_is_offered_is_sent_in_order_from_one_thread():
+    sink = Sink()
+    sessions = [session(seq=seq) for seq in range(2500)]
+    with worker(sink, queue_limit=5000) as made:
+        for start in range(0, 2500, 100):
+            made.offer(sessions[start : start + 100])
+        made.offer([])
+    assert [one.seq for batch in sink.batches for one in batch] == list(range(2500))
+    assert max(map(len, sink.batches)) <= 512
+    ledger = made.ledger()
+    assert (ledger.offered, ledger.sent, ledger.waiting, sum(ledger.dropped.values())) == (2500, 2500, 0, 0)
+    assert sink.closed == 1
+    assert len(sink.threads) == 1
+    assert threading.current_thread() not in sink.threads
+
+
+def test_a_full_queue_drops_the_oldest_and_never_blocks():
+    sink = Stuck()
+    with worker(sink, queue_limit=10) as made:
+        made.offer([ONE])
+        sink.entered.wait()
+        for seq in range(25):
+            made.offer([session(seq=seq)])
+        made.offer([session(seq=seq) for seq in range(25, 60)])
+        ledger = made.ledger()
+        assert (ledger.offered, ledger.dropped["queue full"], ledger.waiting) == (61, 50, 11)
+        assert balanced(ledger)
+        sink.release.set()
+        assert settled(made).sent == 11
+    assert [one.seq for batch in sink.batches[1:] for one in batch] == list(range(50, 60))
+
+
+def test_a_batch_leaves_when_it_is_full_or_old_enough():
+    sink = Sink()
+    with worker(sink, batch=4, linger_s=3600) as made:
+        made.offer([ONE] * 3)
+        assert made.ledger().waiting == 3
+        made.offer([ONE])
+        assert settled(made).sent == 4
+    assert [len(batch) for batch in sink.batches] == [4]
+    with worker(sink, batch=100, linger_s=0.01) as made:
+        made.offer([ONE])
+        assert settled(made).sent == 1
+
+
+def test_closing_does_not_wait_for_a_batch_to_ripen():
+    sink = Sink()
+    with worker(sink, linger_s=3600) as made:
+        made.offer([ONE] * 3)
+    assert made.ledger().sent == 3
+
+
+def test_a_failure_is_tried_again_and_said_once(caplog):
+    sink = Sink(ExportFailed("nobody there."), ExportFailed("nobody there."), None)
+    with worker(sink) as made:
+        made.offer([ONE] * 5)
+        ledger = settled(made)
+    assert (ledger.sent, sum(ledger.dropped.values())) == (5, 0)
+    assert [record.message for record in caplog.records] == [
+        "export test:: nobody there.",
+        "export test:: works again (0 sessions dropped so far).",
+    ]
+
+
+def test_tries_are_bounded_and_the_loss_counted():
+    sink = Sink(*[ExportFailed("no.")] * 7)
+    with worker(sink, attempts=3, batch=5) as made:
+        for _ in range(2):
+            made.offer([ONE] * 5)
+            settled(made)
+        assert made.ledger().dropped["failed"] == 10
+        made.offer([ONE] * 5)
+        assert settled(made).sent == 5
+    assert balanced(made.ledger())
+
+
+def test_what_a_sink_refuses_is_counted_and_said_once(caplog):
+    sink = Sink(3, 0, 99, -4)
+    with worker(sink, batch=5) as made:
+        for _ in range(4):
+            made.offer([ONE] * 5)
+            settled(made)
+        ledger = made.ledger()
+    assert (ledger.sent, ledger.dropped["refused"]) == (3 + 0 + 5 + 0, 2 + 5 + 0 + 5)
+    assert len([record for record in caplog.records if "refused" in record.message]) == 1
+
+
+def test_a_faulty_sink_does_not_end_the_thread(caplog):
+    sink = Sink(ZeroDivisionError("a bug"), KeyError("another"), None)
+    with worker(sink, batch=5) as made:
+        for _ in range(3):
+            made.offer([ONE] * 5)
+            settled(made)
+        ledger = made.ledger()
+    assert (ledger.sent, ledger.dropped["failed"]) == (5, 10)
+    warnings = [record for record in caplog.records if record.exc_info]
+    assert len(warnings) == 1
+    assert "a bug" in warnings[0].message
+
+
+def test_a_sink_that_fails_to_close_is_said(caplog):
+    class Bad(Sink):
+        def close(self):
+            raise RuntimeError("no end")
+
+    with worker(Bad()) as made:
+        made.offer([ONE])
+    assert made.ledger().sent == 1
+    assert any("closing" in record.message for record in caplog.records)
+
+
+def test_after_closing_everything_is_counted_as_stopped():
+    with worker(Sink()) as made:
+        pass
+    made.offer([ONE] * 3)
+    ledger = made.close()
+    assert (ledger.offered, ledger.dropped["stopped"], ledger.waiting) == (3, 3, 0)
+
+
+def test_a_stuck_sink_does_not_hold_up_the_end(caplog):
+    sink = Stuck()
+    with worker(sink, batch=2) as made:
+        made.offer([ONE] * 5)
+        sink.entered.wait()
+        ledger = made.close(deadline_s=0.05)
+        assert (ledger.offered, ledger.sent, ledger.dropped["stopped"], ledger.waiting) == (5, 0, 5, 0)
+        sink.release.set()
+        made._thread.join()
+        assert made.ledger() == ledger
+    assert any("in time" in record.message for record in caplog.records)
+
+
+def test_the_end_cuts_pauses_short_and_tries_once_more():
+    sink = Sink(ExportFailed("no."), None)
+    with worker(sink, attempts=2, pause_s=3600) as made:
+        made.offer([ONE] * 3)
+        while sink.script[:-1]:
+            time.sleep(0.001)
+        ledger = made.close(deadline_s=60)
+    assert (ledger.sent, ledger.dropped["stopped"]) == (3, 0)
+
+
+def test_the_end_does_not_wait_for_the_dead():
+    sink = Sink(*[ExportFailed("no.")] * 1000)
+    with worker(sink, attempts=1000, pause_s=3600, batch=2) as made:
+        made.offer([ONE] * 7)
+        ledger = made.close(deadline_s=60)
+    assert (ledger.dropped["stopped"], ledger.dropped["failed"], ledger.waiting) == (7, 0, 0)
+    assert len(sink.script) > 990
+
+
+def test_the_ledger_balances_at_any_moment():
+    script = [None, 3, ExportFailed("x."), ZeroDivisionError("y"), None, 0] * 200
+    sink, moments = Sink(*script), []
+    with worker(sink, queue_limit=50, batch=7, attempts=2) as made:
+
+        def feed():
+            for size in range(300):
+                made.offer([ONE] * (size % 23))
+
+        feeders = [threading.Thread(target=feed) for _ in range(3)]
+        for thread in feeders:
+            thread.start()
+        while any(thread.is_alive() for thread in feeders):
+            moments.append(made.ledger())
+        for thread in feeders:
+            thread.join()
+        made.close(deadline_s=0.01)
+        moments.append(made.ledger())
+    assert all(map(balanced, moments))
+    assert moments[-1].waiting == 0
+    assert moments[-1].offered == 3 * sum(size % 23 for size in range(300))
+
+
+def test_the_thread_has_a_name_and_is_no_daemon():
+    with worker(Sink()) as made:
+        assert made._thread.name == "export test:"
+        assert not made._thread.daemon
+    assert not made._thread.is_alive()
+
+
+def test_nothing_is_logged_when_nothing_is_wrong(caplog):
+    caplog.set_level(logging.DEBUG)
+    with worker(Sink()) as made:
+        made.offer([ONE])
+    assert caplog.records == []
