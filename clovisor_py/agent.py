@@ -51,8 +51,8 @@ class Report:
     pods: Mapping[str, Stats]
     """Kernel counters by veth name, since it was attached."""
     engine: Mapping[str, int]
-    unparsed: Mapping[int, int]
-    """Flows whose protocol is unknown, by server port."""
+    unparsed: Sequence[tuple[int, str, int]]
+    """(server port, reason, flows) of what could not be read, most frequent first."""
     exporters: Mapping[str, tuple[int, int, Mapping[str, int]]]
     """URL to (offered, sent, dropped by reason); complete after the end only."""
     shed_seconds: int
@@ -95,7 +95,12 @@ class Agent:
         self._fanout = fanout
         self._keep = keep
         self._left = limit
-        self._hints = dict(hints or {})
+        self.pipeline = Pipeline(
+            hints=dict(hints or {}),
+            control=self.datapath,
+            request_timeout_s=settings.request_timeout_s,
+            flow_idle_s=settings.flow_idle_s,
+        )
         self._red, self._shown = Red(), Red()
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
@@ -107,12 +112,6 @@ class Agent:
     def __enter__(self) -> Agent:
         self.datapath.__enter__()
         self.source = LiveSource(self.datapath.ring, self.settings.poll_s)
-        self.pipeline = Pipeline(
-            hints=self._hints,
-            control=self.datapath,
-            request_timeout_ns=int(self.settings.request_timeout_s * 1e9),
-            flow_idle_ns=int(self.settings.flow_idle_s * 1e9),
-        )
         self._started = time.monotonic()
         self._cpu, self._charged_at = time.process_time(), self._started
         if self.datapath.adopted:

@@ -51,8 +51,9 @@ def _segments(report: Report) -> str:
     if fragments := total(Counter.FRAGMENTS):
         parts.append(f"IP fragments passed over {fragments:,}")
     if report.unparsed:
-        ports = ", ".join(f":{port}" for port in sorted(report.unparsed)[:4]) + (" …" if len(report.unparsed) > 4 else "")
-        parts.append(f"unparsed flows {sum(report.unparsed.values()):,} ({ports})")
+        some = ", ".join(f":{port} {reason}" if port else reason for port, reason, _ in report.unparsed[:3])
+        more = " …" if len(report.unparsed) > 3 else ""
+        parts.append(f"unparsed flows {sum(flows for *_, flows in report.unparsed):,} ({some}{more})")
     return " · ".join(parts)
 
 

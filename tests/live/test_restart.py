@@ -1,0 +1,89 @@
+"""An agent that is killed and comes back, or does not: no doubled filter, no lost session, no cost."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+from clovisor_py.config import Settings
+from clovisor_py.kernel import attach
+from clovisor_py.kernel.datapath import remove_all
+from clovisor_py.kernel.layout import Counter
+from clovisor_py.kernel.maps import Maps
+from tests.support.netns import Pod, pod
+from tests.support.trace import tracing
+
+pytestmark = pytest.mark.live
+REQUEST = b"GET /slow HTTP/1.1\r\nHost: web\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def filters(ifindex: int) -> list[int]:
+    """How many filters are on each hook."""
+    with IPRoute() as route:
+        return [sum(bool(f["handle"]) for f in route.get_filters(index=ifindex, parent=p)) for _, p, _ in attach.HOOKS.values()]
+
+
+def pair(web: Pod, listener: socket.socket) -> tuple[socket.socket, socket.socket]:
+    client = socket.create_connection((web.ipv4, 80), timeout=10)
+    server, _ = listener.accept()
+    server.settimeout(10)
+    return client, server
+
+
+def test_killed_between_a_request_and_its_response(tmp_path: Path) -> None:
+    with pod("kill") as web, web.call(lambda: socket.create_server(("0.0.0.0", 80))) as listener:
+        with tracing(tmp_path / "first", web.namespace, "--hint", "80=http") as first:
+            client, server = pair(web, listener)
+            with client, server:
+                client.sendall(REQUEST)
+                server.recv(65536)
+                asked = time.monotonic()
+                time.sleep(0.3)  # the first agent has read the request by now
+                first.kill()
+                assert filters(web.ifindex) == [1, 1]
+                with tracing(tmp_path / "second", web.namespace, "--hint", "80=http") as second:
+                    assert filters(web.ifindex) == [1, 1]
+                    server.sendall(ANSWER)
+                    took = time.monotonic() - asked
+                    client.recv(65536)
+                    (session,) = second.wait_for(1)
+                    client.sendall(REQUEST)
+                    server.recv(65536)
+                    server.sendall(ANSWER)
+                    following = second.wait_for(2)[1]
+        assert filters(web.ifindex) == [0, 0]
+    assert session["operation"] == "unknown"
+    assert session["status"] == "200"
+    assert session["capture"]["mid_stream"] is True
+    assert session["duration_ns"] == pytest.approx(took * 1e9, rel=0.05)
+    assert (following["operation"], following["resource"]) == ("GET", "/slow")
+
+
+@pytest.mark.slow
+def test_a_dead_agent_costs_nothing_after_its_lease(tmp_path: Path) -> None:
+    pins = Settings().pins
+    with pod("dead") as web, web.call(lambda: socket.create_server(("0.0.0.0", 80))) as listener:
+        with tracing(tmp_path, web.namespace) as trace:
+            client, server = pair(web, listener)
+            trace.kill()
+        try:
+            maps = Maps(pins)
+            time.sleep(Settings().lease_s + 1)
+            slot = maps.pods()[web.ifindex].slot
+            before, passed = maps.stats(slot), maps.node_stats()["lease_off"]
+            with client, server:
+                for _ in range(50):
+                    client.sendall(REQUEST)
+                    assert server.recv(65536) == REQUEST
+            assert maps.stats(slot).since(before)[Counter.SEGMENTS] == 0
+            assert maps.stats(slot).since(before)[Counter.RECORDS] == 0
+            assert maps.node_stats()["lease_off"] - passed >= 50
+            maps.close()
+        finally:
+            remove_all(pins)
+        assert filters(web.ifindex) == [0, 0]
