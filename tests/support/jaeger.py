@@ -29,6 +29,8 @@ ARGUMENTS = (
 )
 START_S = 30.0
 """A busy machine takes some seconds to start it; more means that it does not start."""
+END_S = 3.0
+"""It stores nothing but in memory: there is no reason to wait for its last words."""
 STORE_S = 30.0
 """Spans pass a batch processor before they can be read: about a second."""
 
@@ -70,16 +72,22 @@ def jaeger() -> Iterator[Jaeger]:
     if _answers():
         yield Jaeger()
         return
-    process = subprocess.Popen([_binary(), *ARGUMENTS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = _start(_binary())
     try:
         until = time.monotonic() + START_S
         while not _answers():
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.skip(f"Jaeger does not start here ({process.args}, status {process.poll()}): are its ports in use?")
-            time.sleep(0.1)
+            if time.monotonic() > until:
+                pytest.skip(f"Jaeger does not start here (exit status {process.poll()}): are its ports in use?")
+            if process.poll() is not None:
+                process = _start(_binary())  # its predecessor had not let go of all ports yet
+            time.sleep(0.2)
         yield Jaeger()
     finally:
         _end(process)
+
+
+def _start(binary: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([binary, *ARGUMENTS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _binary() -> str:
@@ -101,7 +109,7 @@ def _answers() -> bool:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
