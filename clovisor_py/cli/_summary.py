@@ -5,6 +5,7 @@ from __future__ import annotations
 from clovisor_py.agent import Report
 from clovisor_py.exporters._screen import summary_lines
 from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
+from clovisor_py.metrics.red import total
 
 LOST = {
     Counter.SHED: "shed to stay within the CPU share",
@@ -25,10 +26,10 @@ ENGINE_LOSSES = {
 
 
 def lines(report: Report) -> list[str]:
-    """Sessions, then segments, then each kind of loss that there was."""
-    shown = report.shown.total()
+    """Sessions (a call seen at both ends counts once), then segments, then each kind of loss that there was."""
+    shown = total(report.shown.calls())
     out = summary_lines(shown, report.seconds)
-    every = report.red.total().calls
+    every = total(report.red.calls()).calls
     if every != shown.calls:
         out.append(f"  {every - shown.calls:,} more sessions did not match the filter, or came after the last one asked for")
     out.append("  " + _segments(report))
@@ -37,18 +38,18 @@ def lines(report: Report) -> list[str]:
 
 
 def _segments(report: Report) -> str:
-    def total(*counters: Counter) -> int:
+    def segments(*counters: Counter) -> int:
         return sum(stats[counter] for stats in report.pods.values() for counter in counters)
 
-    parts = [f"seen {total(Counter.SEGMENTS):,} segments", f"captured {total(Counter.CAPTURED):,}"]
-    if cut := total(*CUTS):
+    parts = [f"seen {segments(Counter.SEGMENTS):,} segments", f"captured {segments(Counter.CAPTURED):,}"]
+    if cut := segments(*CUTS):
         parts.append(f"only the head of {cut:,}")
-    if muted := total(Counter.MUTED):
+    if muted := segments(Counter.MUTED):
         parts.append(f"only counted {muted:,}")
-    lost = total(*LOSSES)
-    reasons = ", ".join(f"{text} {total(counter):,}" for counter, text in LOST.items() if total(counter))
+    lost = segments(*LOSSES)
+    reasons = ", ".join(f"{text} {segments(counter):,}" for counter, text in LOST.items() if segments(counter))
     parts.append(f"lost {lost:,}" + (f" ({reasons})" if reasons else ""))
-    if fragments := total(Counter.FRAGMENTS):
+    if fragments := segments(Counter.FRAGMENTS):
         parts.append(f"IP fragments passed over {fragments:,}")
     if report.unparsed:
         some = ", ".join(f":{port} {reason}" if port else reason for port, reason, _ in report.unparsed[:3])

@@ -1,5 +1,8 @@
 """`console:`: one line a session on standard output, for people; `?format=json` one object a line, for programs.
 
+A call between two traced pods is two sessions, one at each end. A person wants it once: the end that is heard of first
+speaks for both, and only `wide` and `json` show every session.
+
 How a line looks is in `_screen`; this module decides the width and whether there are colours, once, at the start: columns
 that change their place while somebody reads are worse than columns that do not use a new width.
 """
@@ -24,6 +27,10 @@ PIPED_WIDTH: Final = 140
 """Columns where standard output is no terminal: a file or a pager has room."""
 
 
+REMEMBERED: Final = 4096
+"""Calls whose other end may still come: both ends are heard of within some milliseconds of each other."""
+
+
 class ConsoleSink:
     """Writes to `stream`, one write and one flush a batch; `form` is one of FORMATS."""
 
@@ -32,15 +39,19 @@ class ConsoleSink:
         self._screen = screen
         self._json = form == "json"
         self._headed = self._json
+        self._once = form == "line"
+        self._shown: dict[tuple[str, int, int], None] = {}
 
     def export(self, sessions: Sequence[Session]) -> int:
         """Raises ExportFailed where the stream is gone."""
         if self._json:
             lines = [_json.line(session) for session in sessions]
         else:
-            lines = [session_line(session, self._screen) for session in sessions]
-            if not self._headed:
+            lines = [session_line(session, self._screen) for session in sessions if not (self._once and self._repeated(session))]
+            if lines and not self._headed:
                 lines.insert(0, header_line(self._screen))
+        if not lines:
+            return len(sessions)
         try:
             self._stream.write(self._encodable("\n".join(lines) + "\n"))
             self._stream.flush()
@@ -51,6 +62,19 @@ class ConsoleSink:
 
     def close(self) -> None:
         """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""
+
+    def _repeated(self, session: Session) -> bool:
+        """Whether the call's other end has been shown. What both see alike names the call: its client, and a sequence number."""
+        if not session.peer_traced or not session.seq:
+            return False
+        call = (session.client.ip, session.client.port, session.seq)
+        if call in self._shown:
+            del self._shown[call]
+            return True
+        self._shown[call] = None
+        if len(self._shown) > REMEMBERED:
+            del self._shown[next(iter(self._shown))]
+        return False
 
     def _encodable(self, text: str) -> str:
         """What the stream's encoding has no letter for becomes `?`, in the same number of columns."""

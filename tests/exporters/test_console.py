@@ -11,6 +11,7 @@ from clovisor_py.exporters import console
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._screen import Screen
 from clovisor_py.exporters.console import PIPED_WIDTH, ConsoleSink, screen_for
+from clovisor_py.model.session import Side
 from tests.support.sessions import ANY_SESSION, session
 
 
@@ -87,3 +88,32 @@ def test_the_url(monkeypatch):
     assert len(lines) == 5
     assert "/x" * 300 in lines[3]
     assert json.loads(lines[4])["status"] == "200"
+
+
+def both_ends(**changes):
+    ends = {"peer_traced": True} | changes
+    return [session(side=Side.SERVER, **ends), session(side=Side.CLIENT, **ends)]
+
+
+@pytest.mark.parametrize(("form", "lines"), [("line", 1), ("wide", 2), ("json", 2)])
+def test_a_call_between_traced_pods_is_one_line_for_people(form, lines):
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, Screen(wide=form == "wide"), form)
+    for one in both_ends():
+        assert sink.export([one]) == 1
+    assert len(stream.getvalue().splitlines()) == lines + (form != "json")
+
+
+def test_only_the_same_call_is_held_back():
+    stream = io.StringIO()
+    sessions = [*both_ends(seq=1), *both_ends(seq=2), session(seq=1), session(seq=1), *both_ends(seq=0)]
+    ConsoleSink(stream, Screen()).export(sessions)
+    assert len(stream.getvalue().splitlines()) == 1 + 6
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr(console, "REMEMBERED", 2)
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, Screen())
+    sink.export([both_ends(seq=number)[0] for number in range(1, 5)])
+    assert len(sink._shown) == 2
