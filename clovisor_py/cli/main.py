@@ -64,7 +64,8 @@ def main() -> None:
     except click.exceptions.Abort:
         status = INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "clovisor"
+        click.echo(f"clovisor: {error.format_message().replace(chr(10), ' ')} See {asked} --help.", err=True)
         status = error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # `clovisor trace … | head`: the reader has seen enough

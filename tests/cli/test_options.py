@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clovisor_py.cli._options import UNITS, Duration, Hint, session_filter
+from clovisor_py.model.session import Outcome
+from tests.support.sessions import session
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("100ms", 100_000_000),
+        ("2s", 2_000_000_000),
+        ("1.5m", 90_000_000_000),
+        ("57us", 57_000),
+        ("57µs", 57_000),
+        ("1H", UNITS["h"]),
+    ],
+)
+def test_durations(text: str, ns: int) -> None:
+    assert Duration().convert(text, None, None) == ns
+
+
+@pytest.mark.parametrize("text", ["5parsecs", "100", "ms", "-1s", "1e9s", "1 s", "", "9" * 40 + "s"])
+def test_what_is_no_duration_is_said(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no duration: write 100ms, 2s or"):
+        Duration().convert(text, None, None)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_duration_or_a_sentence(text: str) -> None:
+    try:
+        assert Duration().convert(text, None, None) >= 0
+    except click.BadParameter as error:
+        assert "\n" not in str(error).replace(text, "")
+
+
+def test_hints() -> None:
+    assert Hint().convert("8080=HTTP", None, None) == (8080, "http")
+    for text in ("http", "8080", "0=http", "65536=http", "8080="):
+        with pytest.raises(click.BadParameter, match="is no hint: write PORT=PROTOCOL"):
+            Hint().convert(text, None, None)
+    with pytest.raises(click.BadParameter, match="no protocol named 'gopher'"):
+        Hint().convert("70=gopher", None, None)
+
+
+def passes(one, *, ports=(), path=None, statuses=(), slower=None) -> bool:
+    keep = session_filter(ports, path, statuses, slower)
+    return keep is None or keep(one)
+
+
+def test_filters_hold_together() -> None:
+    one = session(status="503", outcome=Outcome.ERROR, resource="/api/orders", duration_ns=150_000_000)
+    assert session_filter((), None, (), None) is None
+    assert passes(one, ports=(80, 81), path="/api", statuses=("5xx",), slower=100_000_000)
+    assert not passes(one, ports=(81,))
+    assert not passes(one, path="/orders")
+    assert passes(one, path="*/orders")
+    assert not passes(one, slower=150_000_001)
+
+
+@pytest.mark.parametrize("status", ["503", "5xx", "5XX", "error"])
+def test_a_status_a_class_or_an_outcome(status: str) -> None:
+    assert passes(session(status="503", outcome=Outcome.ERROR), statuses=(status,))
+    assert not passes(session(), statuses=(status,))
+    assert passes(session(status="", outcome=Outcome.TIMEOUT), statuses=(status, "timeout"))

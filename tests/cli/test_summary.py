@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+
+from clovisor_py.agent import Report
+from clovisor_py.cli import _summary
+from clovisor_py.kernel import layout
+from clovisor_py.kernel.layout import Counter
+from clovisor_py.kernel.maps import Stats
+from clovisor_py.metrics.red import Red
+from clovisor_py.model.session import Outcome, Side
+from clovisor_py.model.workload import Workload
+from tests.support.sessions import session
+
+BUCKETS = (0,) * layout.BUCKETS
+
+
+def stats(**counts: int) -> Stats:
+    values = {Counter[name]: count for name, count in counts.items()}
+    return Stats(tuple(values.get(counter, 0) for counter in Counter), (BUCKETS, BUCKETS))
+
+
+def report(**changes) -> Report:
+    red = Red()
+    ends = {"client_workload": Workload("client"), "server_workload": Workload("web"), "peer_traced": True}
+    for side in Side:
+        red.add(session(side=side, **ends))
+        red.add(session(side=side, status="503", outcome=Outcome.ERROR, duration_ns=212_000_000, **ends))
+    plain = Report(2.0, red, red, {"veth0": stats(SEGMENTS=8, CAPTURED=8)}, {}, (), {}, 0, 0)
+    return dataclasses.replace(plain, **changes)
+
+
+def test_a_call_seen_at_both_ends_counts_once() -> None:
+    first, slowest, segments = _summary.lines(report())
+    assert first.startswith("2 sessions in 2 s (1.0/s) · p50 ")
+    assert first.endswith("1 error (50 %)")
+    assert "503 × 1" in slowest
+    assert segments == "  seen 8 segments · captured 8 · lost 0"
+
+
+def test_what_was_lost_is_said_with_its_reason() -> None:
+    pods = {
+        "veth0": stats(SEGMENTS=20, CAPTURED=9, CUT_BUDGET=1, CUT_POD=2, SHED=3, LOST_RING=5, FRAGMENTS=7),
+        "veth1": stats(SEGMENTS=1, MUTED=1),
+    }
+    unparsed = [(443, "no protocol", 2)]
+    text = "\n".join(_summary.lines(report(pods=pods, unparsed=unparsed)))
+    assert "seen 21 segments · captured 9 · only the head of 3 · only counted 1 · lost 8 " in text
+    assert "shed to stay within the CPU share 3, ring full 5" in text
+    assert "IP fragments passed over 7" in text
+    assert "unparsed flows 2 (:443 no protocol)" in text
+
+
+def test_the_engines_losses_and_the_exporters() -> None:
+    exporters = {"jsonl:x": (10, 7, {"failed": 3, "refused": 0}), "console:": (10, 10, {"failed": 0})}
+    lines = _summary.lines(
+        report(engine={"orphan_responses": 2, "messages": 9}, exporters=exporters, shed_seconds=4, repairs=1)
+    )
+    assert "  responses without a request 2 · captured less for 4 s to stay within the CPU share · filters put back 1" in lines
+    assert lines[-1] == "  jsonl:x got 7 of 10; dropped: failed 3"
+
+
+def test_what_a_filter_kept_back_is_said() -> None:
+    assert "  2 more sessions did not match the filter, or came after the last one asked for" in _summary.lines(
+        report(shown=Red())
+    )

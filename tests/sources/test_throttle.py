@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clovisor_py.sources.throttle import FLOOR, Throttle
+
+MOST = 64 << 20
+
+
+def test_within_its_share_nothing_changes() -> None:
+    throttle = Throttle(0.5, MOST)
+    assert throttle.observe(0.5, 1e9) == MOST
+    assert not throttle.shedding
+
+
+def test_over_it_the_heaviest_pod_sets_the_ceiling() -> None:
+    throttle = Throttle(0.5, MOST)
+    assert throttle.observe(1.0, 20 << 20) == 10 << 20
+    assert throttle.shedding
+
+
+def test_a_pod_below_its_ceiling_does_not_raise_it() -> None:
+    throttle = Throttle(0.5, MOST)
+    throttle.observe(1.0, 20 << 20)
+    assert throttle.observe(0.6, 100 << 20) == 10 << 20
+
+
+def test_it_rises_again_when_it_is_calm_and_not_before() -> None:
+    throttle = Throttle(0.5, MOST)
+    low = throttle.observe(1.0, 20 << 20)
+    assert throttle.observe(0.45, 0) == low
+    for _ in range(20):
+        throttle.observe(0.1, 0)
+    assert throttle.ceiling == MOST
+    assert not throttle.shedding
+
+
+@given(st.lists(st.tuples(st.floats(0, 8), st.floats(0, 1e12)), max_size=50))
+def test_it_stays_between_floor_and_setting(seconds: list[tuple[float, float]]) -> None:
+    throttle = Throttle(0.5, MOST)
+    assert all(FLOOR <= throttle.observe(used, heaviest) <= MOST for used, heaviest in seconds)
