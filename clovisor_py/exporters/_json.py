@@ -11,15 +11,17 @@ import math
 from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.session import Session
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 
 def line(session: Session) -> str:
     """The object of `Session.as_dict`, without a line break."""
     try:
-        return json.dumps(session.as_dict(), separators=(",", ":"), allow_nan=False)
+        return _encode(session.as_dict())
     except ValueError:  # a float that JSON has no number for
         fields = session.as_dict()
         fields["attributes"] = {key: _finite(value) for key, value in session.attributes.items()}
-        return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        return _encode(fields)
 
 
 def _finite(value: AttributeValue) -> AttributeValue:

@@ -47,7 +47,7 @@ class ConsoleSink:
         if self._json:
             lines = [_json.line(session) for session in sessions]
         else:
-            lines = [session_line(session, self._screen) for session in sessions if not (self._once and self._repeated(session))]
+            lines = [session_line(session, self._screen) for session in sessions if not self._repeated(session)]
             if lines and not self._headed:
                 lines.insert(0, header_line(self._screen))
         if not lines:
@@ -64,8 +64,8 @@ class ConsoleSink:
         """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""
 
     def _repeated(self, session: Session) -> bool:
-        """Whether the call's other end has been shown. What both see alike names the call: its client, and a sequence number."""
-        if not session.peer_traced or not session.seq:
+        """Whether the call's other end has been shown. Both see its client and the sequence number alike."""
+        if not self._once or not session.peer_traced or not session.seq:
             return False
         call = (session.client.ip, session.client.port, session.seq)
         if call in self._shown:
