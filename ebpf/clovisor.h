@@ -2,8 +2,8 @@
  *
  * The ABI between the kernel program and user space: every map's key and value, and the ring's record.
  *
- * Read by bcc, and by an ordinary compiler in the test that holds `kernel/layout.py` against it. Fixed widths, explicit
- * padding, sizes asserted. Ports and sequence numbers are in host order, addresses 16 bytes (IPv4 mapped into IPv6), times
+ * Read by bcc, for the program and in the test that holds `kernel/layout.py` against it. Fixed widths, explicit padding,
+ * sizes asserted. Ports and sequence numbers are in host order, addresses 16 bytes (IPv4 mapped into IPv6), times
  * CLOCK_MONOTONIC in ns. "Pod" is the end behind the veth, "peer" the other; index 0 is what leaves the pod, 1 what enters.
  *
  * Who writes what: the kernel alone writes `sessions`, `pod_state`, `stats`, `node_stats`, `wake` and the ring; user space alone

@@ -38,6 +38,10 @@ class Agenda:
         if len(self._heap) > 2 * len(self._due) + STALE_SLACK:
             self._rebuild()
 
+    def watch(self, delay_ns: int, flow_id: Hashable, from_ns: int) -> None:
+        """Look at the flow `delay_ns` after `from_ns`."""
+        self.add(flow_id, from_ns + delay_ns)
+
     def forget(self, flow_id: Hashable) -> None:
         """The flow is gone."""
         self._due.pop(flow_id, None)

@@ -27,10 +27,14 @@ Pending: TypeAlias = tuple[Message, bool]
 """A request, and whether it was the first after a beginning in the middle."""
 
 
+Early: TypeAlias = tuple[Message, bool, Outcome | None]
+"""A response, whether it was the first after a beginning in the middle, and how the connection broke it off."""
+
+
 class Pairing(SessionMaker):
     """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
 
-    __slots__ = ("_watch", "asked", "watched")
+    __slots__ = ("_early", "_watch", "asked", "watched")
 
     in_order = False
     """Whether a message that is missed shifts all that follow."""
@@ -38,6 +42,8 @@ class Pairing(SessionMaker):
     def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
         super().__init__(facts, ledger, emit)
         self._watch = watch
+        self._early: dict[int | str | None, Early] = {}
+        """Responses that no request waited for when they came, by correlation; orphans, unless their request is still open."""
         self.watched = False
         """Somebody will look at this flow again before its oldest request is overdue."""
         self.asked = False
@@ -57,8 +63,8 @@ class Pairing(SessionMaker):
         """Report as `timeout` the requests whose last byte passed at `before_ns` or earlier."""
         raise NotImplementedError
 
-    def lose(self, sender: int, now_ns: int) -> None:
-        """Messages of `sender` passed unseen before `now_ns`."""
+    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
+        """Messages of `sender` passed unseen, the last of them at `hidden_ns`; `gap_bytes` of them were lost."""
         raise NotImplementedError
 
     def drain(self) -> Iterator[Pending]:
@@ -74,24 +80,47 @@ class Pairing(SessionMaker):
         """Nothing more will be answered."""
         for request, fresh in self.drain():
             self.unanswered(request, fresh, outcome, now_ns, {END: self.note} if self.note else {})
+        self._forget_early()
 
     def abandon(self, now_ns: int) -> None:
         """Nobody reads this flow any more: there may be answers."""
         for request, fresh in self.drain():
             self.not_seen(request, fresh, now_ns)
+        self._forget_early()
 
-    def _orphan(self, response: Message, fresh: bool, turn_age_ns: int, broken: Outcome | None) -> None:
-        """No request waits: it was lost, or it passed before this process looked."""
+    def _unmatched(self, message: Message, fresh: bool, turn_age_ns: int, broken: Outcome | None) -> None:
+        """No request waits. It was lost, or passed before this process looked, or is still being sent (an early answer)."""
         if fresh and turn_age_ns > 0 and not self.asked:
-            self.unasked(response, turn_age_ns, broken)
-        else:
+            self.unasked(message, turn_age_ns, broken)
+            return
+        early = self._early
+        early.pop(message.correlation, None)
+        early[message.correlation] = (message, fresh, broken)
+        if len(early) > MAX_PENDING:
+            del early[next(iter(early))]
             self._ledger.orphan_responses += 1
+
+    def _answered_early(self, request: Message, fresh: bool) -> bool:
+        """Whether the response came before the request was complete: it began before, so it may be its answer."""
+        found = self._early.pop(request.correlation, None)
+        if found is None:
+            return False
+        response, first, broken = found
+        if response.start_ns < request.start_ns:
+            self._ledger.orphan_responses += 1
+            return False
+        self.answered(request, response, fresh or first, broken)
+        return True
+
+    def _forget_early(self) -> None:
+        self._ledger.orphan_responses += len(self._early)
+        self._early.clear()
 
 
 class InOrder(Pairing):
     """Responses come in the order of the requests."""
 
-    __slots__ = ("_abandoned", "_answering_ns", "_waiting")
+    __slots__ = ("_abandoned", "_answering_ns", "_hidden_ns", "_waiting")
 
     in_order = True
 
@@ -102,6 +131,8 @@ class InOrder(Pairing):
         """Requests at the front of the order that were reported already: so many responses are late."""
         self._answering_ns = 0
         """When the oldest request got an interim response; 0 where it did not."""
+        self._hidden_ns = 0
+        """Responses passed unseen until then: a request that turns up late and is older may have been answered."""
 
     def take(
         self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
@@ -111,6 +142,11 @@ class InOrder(Pairing):
         waiting = self._waiting
         if kind is _REQUEST:
             self.asked = True
+            if self._early and self._answered_early(message, fresh):
+                return
+            if message.start_ns < self._hidden_ns:
+                self.not_seen(message, fresh, message.end_ns)
+                return
             waiting.append((message, fresh))
             if not self.watched:
                 self.watched = True
@@ -128,7 +164,7 @@ class InOrder(Pairing):
                 self._answering_ns = 0
                 self.answered(request, message, first or fresh, broken)
             else:
-                self._orphan(message, fresh, turn_age_ns, broken)
+                self._unmatched(message, fresh, turn_age_ns, broken)
         elif kind is _ONE_WAY:
             self.one_way(message, sender, fresh)
         else:
@@ -141,10 +177,14 @@ class InOrder(Pairing):
             self._answering_ns = 0
             self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
 
-    def lose(self, sender: int, now_ns: int) -> None:
+    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
         if sender == SERVER:
             self._abandoned = 0
+            self._hidden_ns = max(self._hidden_ns, hidden_ns)
+            self._forget_early()
             for request, fresh in self.drain():
+                request.gap_bytes += gap_bytes
+                gap_bytes = 0
                 self.not_seen(request, fresh, now_ns)
 
     def drain(self) -> Iterator[Pending]:
@@ -159,7 +199,7 @@ class InOrder(Pairing):
 class ById(Pairing):
     """Each response names its request (`Message.correlation`)."""
 
-    __slots__ = ("_late", "_lost_ns", "_waiting")
+    __slots__ = ("_hidden_ns", "_late", "_waiting")
 
     def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
         super().__init__(facts, ledger, emit, watch)
@@ -167,7 +207,7 @@ class ById(Pairing):
         """In the order of the requests."""
         self._late: dict[int | str | None, None] = {}
         """Ids whose request was reported already; the latest MAX_PENDING of them."""
-        self._lost_ns = 0
+        self._hidden_ns = 0
         """Responses passed unseen until then: who asked before may have been answered."""
 
     def take(
@@ -185,13 +225,15 @@ class ById(Pairing):
                 del self._late[message.correlation]
                 self._ledger.late_responses += 1
             else:
-                self._orphan(message, fresh, turn_age_ns, broken)
+                self._unmatched(message, fresh, turn_age_ns, broken)
         elif kind is _ONE_WAY:
             self.one_way(message, sender, fresh)
 
     def _ask(self, message: Message, fresh: bool) -> None:
         waiting, key = self._waiting, message.correlation
         self.asked = True
+        if self._early and self._answered_early(message, fresh):
+            return
         if key in waiting:
             first = waiting[key][0]
             if (first.operation, first.resource) == (message.operation, message.resource):
@@ -216,14 +258,14 @@ class ById(Pairing):
             self._late[key] = None
             if len(self._late) > MAX_PENDING:
                 del self._late[next(iter(self._late))]
-            if request.start_ns <= self._lost_ns:
+            if request.start_ns <= self._hidden_ns:
                 self.not_seen(request, fresh, now_ns)
             else:
                 self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
 
-    def lose(self, sender: int, now_ns: int) -> None:
+    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
         if sender == SERVER:
-            self._lost_ns = max(self._lost_ns, now_ns)
+            self._hidden_ns = max(self._hidden_ns, hidden_ns)
 
     def drain(self) -> Iterator[Pending]:
         while self._waiting:

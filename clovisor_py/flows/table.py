@@ -35,6 +35,7 @@ class Flow:
 
     __slots__ = (
         "detector",
+        "ended",
         "first_ack",
         "id",
         "interface",
@@ -66,6 +67,7 @@ class Flow:
         self.pairing: Pairing | None = None
         self.detector: Detector | None = None
         """Until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
+        self.ended = False
         self.opaque = False
         """Nobody can read it: counted only."""
         self.opener = -1

@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from clovisor_py.errors import EnvironmentLacking, KernelRefused, TargetGone
 from clovisor_py.kernel import bpf
-from clovisor_py.kernel.links import Message, Netlink
+from clovisor_py.kernel.links import Message, Netlink, link_exists
 
 HOOKS: Final = {"ingress": ("ffff:fff2", 0xFFFFFFF2, bpf.TCX_INGRESS), "egress": ("ffff:fff3", 0xFFFFFFF3, bpf.TCX_EGRESS)}
 """Program's pin name to (tc parent, the same as a number, TCX attach type). Names are the host veth's: its ingress is what
@@ -64,7 +64,8 @@ def attach(ifindex: int, programs: dict[str, int], pins: Path, known: int) -> in
     `known` is what was remembered of this veth (0: nothing). Raises TargetGone, EnvironmentLacking, KernelRefused.
     """
     with _netlink(f"attaching to interface {ifindex}") as route:
-        if any(_foreign_tcx(ifindex, hook, pins) for hook in HOOKS):
+        # Once on links, always on links: with a filter beside them everything would be counted twice.
+        if any(_foreign_tcx(ifindex, hook, pins) or _link_pin(pins, ifindex, hook).exists() for hook in HOOKS):
             _attach_tcx(ifindex, programs, pins)
             _remove_filters(route, ifindex)
             return known | OWN_TCX
@@ -80,7 +81,7 @@ def attach(ifindex: int, programs: dict[str, int], pins: Path, known: int) -> in
 def detach(ifindex: int, pins: Path, known: int) -> None:
     """Take off what is ours; an interface that is gone took it along."""
     for hook in HOOKS:
-        _link_pin(pins, ifindex, hook).unlink(missing_ok=True)
+        _drop_link(_link_pin(pins, ifindex, hook))
     try:
         with _netlink(f"detaching from interface {ifindex}") as route:
             _remove_filters(route, ifindex)
@@ -92,11 +93,11 @@ def detach(ifindex: int, pins: Path, known: int) -> None:
 
 def present(ifindex: int, pins: Path) -> bool:
     """Whether both programs are still where they were put. Raises TargetGone."""
+    if not link_exists(ifindex):
+        raise TargetGone(f"interface {ifindex} is gone.")
     if all(_link_pin(pins, ifindex, hook).exists() for hook in HOOKS):
         return True
     with _netlink(f"looking at interface {ifindex}") as route:
-        if not route.get_links(ifindex):
-            raise TargetGone(f"interface {ifindex} is gone.")
         return all(any(_ours(f) for f in _filters(route, ifindex, hook)) for hook in HOOKS)
 
 
@@ -135,7 +136,7 @@ def _attach_tcx(ifindex: int, programs: dict[str, int], pins: Path) -> None:
         pin = _link_pin(pins, ifindex, hook)
         if pin.exists() and bpf.prog_query(ifindex, HOOKS[hook][2])[:1] == [bpf.program_id(fd)]:
             continue  # a predecessor's, still first
-        pin.unlink(missing_ok=True)
+        _drop_link(pin)
         try:
             link = bpf.link_create(fd, ifindex, HOOKS[hook][2])
         except OSError as error:
@@ -144,6 +145,21 @@ def _attach_tcx(ifindex: int, programs: dict[str, int], pins: Path) -> None:
             bpf.obj_pin(link, pin)
         finally:
             os.close(link)
+
+
+def _drop_link(pin: Path) -> None:
+    """Detach explicitly: the kernel takes an unlinked pin's program off a little later, and one program twice it refuses."""
+    try:
+        link = bpf.obj_get(pin)
+    except FileNotFoundError:
+        return
+    try:
+        bpf.link_detach(link)
+    except OSError as error:
+        raise KernelRefused(f"the TCX link {pin.name} could not be taken off ({error}): run `clovisor doctor`.") from error
+    finally:
+        os.close(link)
+        pin.unlink()
 
 
 def _link_pin(pins: Path, ifindex: int, hook: str) -> Path:
@@ -170,7 +186,8 @@ def _ours(entry: Message) -> bool:
 def _put_filter(route: Netlink, ifindex: int, hook: str, fd: int) -> None:
     """Replace ours in place, or take the first preference that has room for it."""
     mine = [f["info"] >> 16 for f in _filters(route, ifindex, hook) if _ours(f)]
-    for preference in mine or PREFERENCES:
+    candidates = mine or list(PREFERENCES)
+    for preference in candidates:
         try:
             route.tc(
                 "replace-filter",
@@ -185,7 +202,7 @@ def _put_filter(route: Netlink, ifindex: int, hook: str, fd: int) -> None:
                 direct_action=True,
             )
         except NetlinkError as error:
-            if error.code not in (errno.EEXIST, errno.EINVAL) or preference == PREFERENCES[-1]:
+            if error.code not in (errno.EEXIST, errno.EINVAL) or preference == candidates[-1]:
                 raise
         else:
             return

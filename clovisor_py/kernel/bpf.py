@@ -28,6 +28,7 @@ OBJ_INFO: Final = 15
 PROG_QUERY: Final = 16
 MAP_LOOKUP_BATCH: Final = 24
 LINK_CREATE: Final = 28
+LINK_DETACH: Final = 34
 
 TCX_INGRESS: Final = 46
 TCX_EGRESS: Final = 47
@@ -169,6 +170,11 @@ def prog_query(ifindex: int, attach_type: int) -> list[int]:
 def link_create(program_fd: int, ifindex: int, attach_type: int) -> int:
     """A TCX link before all programs that are there; its fd. It is gone with its last fd or pin."""
     return _bpf(LINK_CREATE, struct.pack("=IIIIIIQ", program_fd, ifindex, attach_type, F_BEFORE, 0, 0, 0))
+
+
+def link_detach(fd: int) -> None:
+    """Take a link off its hook at once; without this its program stays some milliseconds after the last fd or pin."""
+    _bpf(LINK_DETACH, struct.pack("=I", fd))
 
 
 def test_run(program_fd: int, packet: bytes, repeat: int = 1, context: bytes = b"") -> tuple[int, int]:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final
 
 from clovisor_py.config import Settings
-from clovisor_py.errors import AlreadyRunning, EnvironmentLacking, KernelRefused
+from clovisor_py.errors import AlreadyRunning, ClovisorError, EnvironmentLacking, KernelRefused
 from clovisor_py.kernel import attach, bpf, compile, layout
 from clovisor_py.kernel.maps import Maps, Pod, Stats
 from clovisor_py.kernel.ring import Ring
@@ -120,11 +120,20 @@ class Datapath:
         self._baseline[ifindex] = self.maps.stats(pod.slot)
         self.maps.set_pod(ifindex, pod)
         known = self.maps.attached().get(ifindex, 0)
-        self.maps.set_attached(ifindex, attach.attach(ifindex, self.programs, self.settings.pins, known))
+        try:
+            flags = attach.attach(ifindex, self.programs, self.settings.pins, known)
+        except ClovisorError:
+            self.detach(ifindex)
+            raise
+        self.maps.set_attached(ifindex, flags)
 
     def detach(self, ifindex: int) -> None:
-        """Stop tracing it, and leave nothing of ours on the veth."""
+        """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota."""
         self.maps.delete_pod(ifindex)
+        self._baseline.pop(ifindex, None)
+        for key, _ in self.maps.sessions():
+            if int.from_bytes(key[:4], sys.byteorder) == ifindex:
+                self.maps.delete_session(key)
         attach.detach(ifindex, self.settings.pins, self.maps.attached().get(ifindex, 0))
         self.maps.set_attached(ifindex, None)
 

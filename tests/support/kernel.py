@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from clovisor_py.kernel.layout import Counter, Mode
 from clovisor_py.kernel.links import netlink
 from clovisor_py.kernel.maps import Pod, Stats
 from clovisor_py.model.segment import FROM_POD, TO_POD, Segment
+from tests.support.netns import Pod as NetnsPod
 
 BPFFS: Final = Path("/sys/fs/bpf")
 LOOPBACK: Final = 1
@@ -48,6 +50,7 @@ LONGEST: Final = 3400
 """Payload that test_run takes on kernels where it is held to one page."""
 UNBOUNDED: Final = {"pod_bytes_per_s": 0, "flow_bytes_per_s": 0}
 LONG_LEASE_S: Final = 3600.0
+PATIENCE_S: Final = 10.0
 
 _SKB_IFINDEX, _SKB_GSO_SEGS, _SKB_BYTES = 40, 164, 192
 _CLONE_NEWNET: Final = 0x40000000
@@ -84,6 +87,11 @@ def bench_settings(name: str = "", **changes: Any) -> Settings:
     """Settings with pins of this test run; no budgets and a lease that outlives it, where `changes` do not say otherwise."""
     pins = BPFFS / f"clovisor-test-{os.getpid()}{name}"
     return Settings(**({"pins": pins, "lease_s": LONG_LEASE_S} | UNBOUNDED | changes))
+
+
+def open_fds() -> int:
+    """How many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def drop_pins(pins: Path) -> None:
@@ -236,3 +244,36 @@ class Talk:
         self.pod(flags="SA")
         self.peer(flags="A")
         return self
+
+
+QUESTION, ANSWER = b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextmanager
+def connection(server: NetnsPod, client: NetnsPod | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """An open connection to a pod, from another one or the host: (client's end, server's end)."""
+    with server.call(lambda: socket.create_server((server.ipv4, 0))) as listener:
+        where = listener.getsockname()
+        opened = client.call(partial(_connect, where)) if client else _connect(where)
+        with opened, listener.accept()[0] as accepted:
+            accepted.settimeout(PATIENCE_S)
+            yield opened, accepted
+
+
+def _connect(where: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(where, timeout=PATIENCE_S)
+
+
+def exchange(client: socket.socket, server: socket.socket, times: int = 1) -> None:
+    """A question and its answer over an open connection."""
+    for _ in range(times):
+        client.sendall(QUESTION)
+        assert server.recv(4096) == QUESTION
+        server.sendall(ANSWER)
+        assert client.recv(4096) == ANSWER
+
+
+def drained(datapath: Datapath, ifindex: int) -> list[Segment]:
+    """All records of one veth that the ring holds; those of others are dropped."""
+    batches = iter(lambda: datapath.ring.read(0), [])
+    return [record for batch in batches for record in batch if record.interface == ifindex]

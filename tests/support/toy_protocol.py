@@ -136,7 +136,13 @@ LINES = Protocol(
     hints=("toy",),
 )
 IDS = replace(
-    LINES, name="ids", recognise=lambda data: recognise_lines(data, True), pairing=Pairing.BY_ID, capture=Capture.FULL, ports=(7001,)
+    LINES,
+    name="ids",
+    recognise=lambda data: recognise_lines(data, True),
+    pairing=Pairing.BY_ID,
+    capture=Capture.FULL,
+    ports=(7001,),
+    hints=(),
 )
 WHOLE = Protocol(
     name="whole",

@@ -111,7 +111,7 @@ class Bench:
         self.next = opened("next")
 
     def run(self, case: Case) -> int:
-        """ns a packet, from a fresh state."""
+        """Nanoseconds a packet, from a fresh state."""
         self._prepare(case)
         program = self.program
         if case.step:
@@ -129,18 +129,18 @@ class Bench:
 
     @staticmethod
     def time(program: int, frame: bytes, repeats: int) -> int:
-        """ns a packet. Raises KernelRefused where the program does not say "pass on"."""
+        """Nanoseconds a packet. Raises KernelRefused where the program does not say "pass on"."""
         result, ns = bpf.test_run(program, frame, repeats, CONTEXT)
         if result != -1:
             raise KernelRefused(f"a program answered {result} instead of -1: the figures would mean nothing.")
         return ns
 
     def counters(self) -> str:
-        """What the latest run did to the pod's counters."""
+        """What the latest run did to the pod's counters and the node's."""
         stats = self.maps.stats(POD.slot)
-        node = self.maps.node_stats()
-        found = {counter.name: stats[counter] for counter in Counter if stats[counter]}
-        return " ".join(f"{name} {value:,}" for name, value in (found or {n: v for n, v in node.items() if v}).items())
+        found = {counter.name: stats[counter] for counter in Counter}
+        found |= {name.upper(): value - self._passed[name] for name, value in self.maps.node_stats().items()}
+        return " ".join(f"{name} {value:,}" for name, value in found.items() if value)
 
     def _put_behind(self, program: int) -> None:
         bpf.map_update(self.next, struct.pack("=I", 0), struct.pack("=I", program))
@@ -156,6 +156,7 @@ class Bench:
         for key, _ in list(self.maps.sessions()):
             self.maps.delete_session(key)
         self.ring.discard()
+        self._passed = self.maps.node_stats()
 
 
 @contextmanager
@@ -178,7 +179,9 @@ def _remove(pins: Path) -> None:
 
 def main(runs: int) -> None:
     """Print ns a packet for each case, `runs` times."""
-    machine.heading(f"kernel: ns a packet, {runs} runs of {REPEATS:,} packets each; in the last column what the empty program takes")
+    machine.heading(
+        f"kernel: ns a packet, {runs} runs of {REPEATS:,} packets each; in the last column what the empty program takes"
+    )
     with loaded() as bench:
         for name in ("empty", *programs.CLOCKS):
             figures = [bench.time(bench.yardsticks[name], ACK, REPEATS) for _ in range(runs)]

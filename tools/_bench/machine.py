@@ -35,7 +35,7 @@ def figure(name: str, runs: Sequence[float], unit: str, beside: str = "", digits
     """Print the median, what stands beside it, and every run in order of value; answers the median."""
     middle = statistics.median(runs)
     raw = " ".join(f"{run:.{digits}f}" for run in sorted(runs))
-    click.echo(f"  {name:34} {middle:>10,.{digits}f} {unit:11} {beside:26} runs {raw}")
+    click.echo(f"  {name:42} {middle:>10,.{digits}f} {unit:8} {beside:22} runs {raw}")
     return middle
 
 
@@ -73,7 +73,7 @@ def memory_mib(pid: int) -> dict[str, float]:
 
 
 def _each(call: Callable[[], object], times: int) -> list[float]:
-    """ns a call, five times."""
+    """Nanoseconds a call, five times."""
     out = []
     for _ in range(5):
         started = time.perf_counter_ns()

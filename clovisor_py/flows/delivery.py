@@ -1,0 +1,157 @@
+"""Delivery: bytes in order go to the detector or to the parser, and a flow gets its protocol, its ends and its burial.
+
+Every method takes the flow: a flow knows its state, this class knows what they all share. What a parser raises is let
+through; `pipeline` catches it and gives the flow up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+
+from clovisor_py.flows.control import NONE, Control
+from clovisor_py.flows.detect import UNKNOWN, Verdict
+from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.loop import BLIND
+from clovisor_py.flows.pairing import PAIRINGS
+from clovisor_py.flows.reader import Reader
+from clovisor_py.flows.sessions import Facts
+from clovisor_py.flows.stream import Piece
+from clovisor_py.flows.table import Flow
+from clovisor_py.model.message import CLIENT, SERVER
+from clovisor_py.model.session import Outcome, Session
+from clovisor_py.protocols._cursor import Cursor
+
+
+class Delivery:
+    """`emit` takes sessions; `watch(flow_id, time_ns)` hears of a request on a flow that nobody watches."""
+
+    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_watch")
+
+    def __init__(
+        self, ledger: Ledger, control: Control, emit: Callable[[Session], None], watch: Callable[[Hashable, int], None]
+    ) -> None:
+        self._ledger = ledger
+        self._control = control
+        self._emit = emit
+        self._watch = watch
+        self._cursor = Cursor(b"")
+
+    def deliver_all(self, flow: Flow, direction: int, pieces: Iterable[Piece]) -> None:
+        """Each of them; the ledger learns of those behind one that ended in an exception."""
+        rest = iter(pieces)
+        try:
+            for piece in rest:
+                self.deliver(flow, direction, piece)
+        except Exception:
+            self._ledger.opaque += sum(piece.weight for piece in rest)
+            raise
+
+    def deliver(self, flow: Flow, direction: int, piece: Piece) -> None:
+        """Bytes, or a gap, or the end of one direction."""
+        if flow.opaque:
+            self._ledger.opaque += piece.weight
+            return
+        self._ledger.parsed += piece.weight
+        if piece.length:
+            turn = direction != flow.speaker
+            if turn:
+                self.turn(flow, direction, piece.time_ns)
+            if flow.detector is None:
+                self.hand(flow, direction, piece)
+            else:
+                verdict = flow.detector.offer(direction, piece, turn)
+                if verdict is not None:
+                    self.decide(flow, verdict, piece.time_ns)
+        if piece.fin:
+            self.finish(flow, direction, Outcome.CLOSED, piece.time_ns)
+
+    def turn(self, flow: Flow, direction: int, time_ns: int) -> None:
+        """Another than before speaks: that one's turn is over."""
+        flow.speaker = direction
+        if flow.readers is not None:
+            other = flow.readers[1 - direction]
+            if other.state:
+                other.over(time_ns)
+
+    def hand(self, flow: Flow, direction: int, piece: Piece) -> None:
+        """To the parser, as far as it was seen."""
+        assert flow.readers is not None and flow.pairing is not None
+        reader = flow.readers[direction]
+        seq, time_ns, length, data, *_ = piece
+        if data and reader.fast:
+            reader.run(data, time_ns, seq)
+        elif data:
+            reader.read(data, time_ns, seq, piece.turn_age_ns)
+        unseen = length - len(data)
+        if unseen:
+            self._ledger.cut_bytes += 0 if piece.lost else unseen
+            reader.unseen(unseen, time_ns, seq + len(data), piece.lost)
+        if flow.udp:
+            reader.settle()
+        elif reader.state == BLIND and reader.sender == CLIENT and flow.pairing.in_order and flow.pairing.oldest_ns:
+            flow.readers[1 - direction].blindfold(time_ns)  # whose answers will follow, nobody knows
+
+    def decide(self, flow: Flow, verdict: Verdict, now_ns: int) -> None:
+        """The protocol is known, or never will be."""
+        detector, flow.detector = flow.detector, None
+        protocol = verdict.protocol
+        if protocol is None or detector is None:
+            self.give_up(flow, "unknown protocol", now_ns)
+            return
+        flow.server = 1 - verdict.client
+        client, server = (flow.peer, flow.pod) if flow.server == 0 else (flow.pod, flow.peer)
+        facts = Facts(protocol.name, flow.side, flow.interface, client, server, "udp" if flow.udp else "tcp")
+        watch = partial(self._watch, flow.id)
+        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch)
+        parser = protocol.parser()
+        readers = []
+        for direction in (0, 1):
+            sender = SERVER if direction == flow.server else CLIENT
+            skip = partial(self._control.skip_until, flow.id, direction)
+            reader = Reader(parser, sender, flow.pairing, self._cursor, self._ledger, skip)
+            reader.begin(flow.mid_stream, verdict.aligned[direction])
+            readers.append(reader)
+        flow.readers = (readers[0], readers[1])
+        self._control.capture(flow.id, protocol.capture.value)
+        flow.speaker = -1
+        for direction, piece in detector.pieces:
+            if direction != flow.speaker:
+                self.turn(flow, direction, piece.time_ns)
+            self.hand(flow, direction, piece)
+        for direction in flow.client_first:
+            if flow.streams[direction].ended:
+                self.finish(flow, direction, Outcome.CLOSED, now_ns)
+
+    def finish(self, flow: Flow, direction: int, outcome: Outcome, now_ns: int) -> None:
+        """No more bytes in this direction; without a server's there are no more answers."""
+        if flow.readers is not None and flow.pairing is not None:
+            flow.readers[direction].finish(outcome, now_ns)
+            if direction == flow.server:
+                flow.pairing.close(outcome, now_ns)
+
+    def flush(self, flow: Flow, outcome: Outcome, now_ns: int, note: str) -> None:
+        """Everything that is held, unread, undecided or unanswered goes out."""
+        for direction in flow.client_first:
+            self.deliver_all(flow, direction, flow.streams[direction].give_up())
+        if flow.detector is not None and flow.detector.pieces:
+            self.decide(flow, flow.detector.settle() or UNKNOWN, now_ns)
+        if flow.pairing is None:
+            return
+        flow.pairing.note = note
+        for direction in flow.client_first:
+            if not flow.streams[direction].ended:
+                self.finish(flow, direction, outcome, now_ns)
+        flow.pairing.close(outcome, now_ns)
+
+    def give_up(self, flow: Flow, reason: str, now_ns: int) -> None:
+        for stream in flow.streams:
+            self._ledger.opaque += sum(piece.weight for piece in stream.held)
+            stream.held.clear()
+        pairing, flow.pairing, flow.readers, flow.detector = flow.pairing, None, None, None
+        flow.opaque = True
+        self._ledger.count_unparsed(flow.server_end.port, reason)
+        if not flow.ended:
+            self._control.capture(flow.id, NONE)
+        if pairing is not None:
+            pairing.abandon(now_ns)

@@ -1,0 +1,98 @@
+"""The engine with the real HTTP parser: the two are written apart and meet here."""
+
+from __future__ import annotations
+
+import pytest
+
+from clovisor_py.flows.pipeline import Pipeline
+from clovisor_py.protocols._registry import registry
+from tests.support.segments import MS, Conversation
+
+pytestmark = pytest.mark.skipif("http" not in registry(), reason="protocols/http.py is not there")
+
+GET = "GET /greet?a=1 HTTP/1.1\r\nHost: web\r\n\r\n"
+OK = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def run(talk):
+    engine = Pipeline()
+    return engine.feed(talk.segments) + engine.close(talk.now), engine.ledger
+
+
+def rows(sessions):
+    return [(s.operation, s.resource, s.status, s.outcome.value) for s in sessions]
+
+
+@pytest.mark.parametrize("chunks", [None, [1] * 100, [20, 30]])
+def test_keep_alive(chunks):
+    talk = Conversation().handshake()
+    for _ in range(3):
+        talk.client(GET, chunks=chunks).server(OK, chunks=chunks)
+    sessions, ledger = run(talk.close())
+    assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 3
+    assert sessions[0].head == GET.encode()[:64] and ledger.violations == ledger.gaps == 0
+
+
+def test_a_long_body_of_which_the_head_was_captured():
+    body = "HTTP/1.1 404 Not Found\r\nContent-Length: 20000\r\n\r\n" + "x" * 20000
+    talk = Conversation().handshake().client(GET)
+    talk.server(body[:4096]).server(body[4096:], chunks=[1448] * 20, captured=0)
+    (session,), _ = run(talk)
+    assert rows([session]) == [("GET", "/greet", "404", "error" if session.failed else "ok")]
+    assert session.response.bytes == len(body) and not session.truncated and session.duration_ns == 13 * MS
+
+
+def test_a_chunked_body_whose_end_was_not_captured_ends_with_the_turn():
+    talk = Conversation().handshake().client(GET).server(CHUNKED + "fff0\r\nabc", captured=50).server("x" * 1000, captured=0)
+    talk.client(GET).server(OK)
+    (first, second), _ = run(talk)
+    assert rows([first, second]) == [("GET", "/greet", "200", "ok")] * 2
+    assert first.truncated and first.response.bytes == len(CHUNKED) + 1009 and not second.truncated
+
+
+def test_an_upload_whose_end_was_not_captured_still_gets_its_answer():
+    head = "POST /up HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n"
+    talk = (
+        Conversation().handshake().client(head + "3\r\nabc\r\n").client("x" * 500, captured=0).server(OK).client(GET).server(OK)
+    )
+    sessions, _ = run(talk)
+    assert rows(sessions) == [("POST", "/up", "200", "ok"), ("GET", "/greet", "200", "ok")]
+    assert sessions[0].truncated and sessions[0].request.bytes == len(head) + 508
+
+
+def test_a_body_to_the_end_of_the_connection():
+    talk = Conversation().handshake().client(GET).server("HTTP/1.0 200 OK\r\n\r\nabc").server("def").fin(1).fin(0)
+    (session,), _ = run(talk)
+    assert rows([session]) == [("GET", "/greet", "200", "ok")] and session.response.bytes == 25 and not session.truncated
+
+
+def test_interim_responses_do_not_answer():
+    head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    talk = Conversation().handshake().client(head)
+    talk.server("HTTP/1.1 100 Continue\r\n\r\n").client("abc").server(OK)
+    (session,), _ = run(talk)
+    assert session.status == "200" and session.request.bytes == len(head) + 3
+
+
+def test_attached_in_the_middle_of_a_download():
+    talk = Conversation(server_port=9999).server("x" * 900).server("y" * 900).client(GET).server(OK).client(GET).server(OK)
+    sessions, _ = run(talk)
+    assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 2
+    assert [s.mid_stream for s in sessions] == [True, False]
+    assert str(sessions[0].server) == "10.0.0.2:9999"
+
+
+def test_a_segment_lost_in_a_response_with_many_segments():
+    body = "HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n"
+    talk = Conversation().handshake().client(GET).server(body + "x" * 1000).server("x" * 1000, lost=True).server("x" * 1000)
+    (first, second), ledger = run(talk.client(GET).server(OK))
+    assert first.gap_bytes == 1000 == ledger.gap_bytes and first.response.bytes == len(body) + 3000
+    assert second.gap_bytes == 0
+
+
+def test_an_answer_that_comes_before_the_upload_is_over():
+    head = "POST /up HTTP/1.1\r\nHost: web\r\nContent-Length: 1000\r\n\r\n"
+    talk = Conversation().handshake().client(head + "x" * 100).server("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    (session,), ledger = run(talk.client("x" * 900).close())
+    assert session.status == "413" and session.request.bytes == len(head) + 1000 and ledger.orphan_responses == 0

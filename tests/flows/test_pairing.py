@@ -1,0 +1,178 @@
+"""Pairing: in order and by id, bounded, and never by a guess."""
+
+from __future__ import annotations
+
+import pytest
+
+from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.pairing import MAX_PENDING, ById, InOrder
+from clovisor_py.flows.sessions import Facts
+from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
+from clovisor_py.model.session import Outcome, Side
+from clovisor_py.model.workload import Endpoint
+
+FACTS = Facts("toy", Side.SERVER, 1, Endpoint("1.1.1.1", 1), Endpoint("2.2.2.2", 2), "tcp")
+
+
+class Bench:
+    def __init__(self, kind):
+        self.ledger, self.sessions, self.watched = Ledger(), [], []
+        self.pairing = kind(FACTS, self.ledger, self.sessions.append, self.watched.append)
+
+    def ask(self, at, key=None, what="ask", **fields):
+        self._take(Message(Kind.REQUEST, what, correlation=key, start_ns=at, end_ns=at, size=1), CLIENT, fields)
+
+    def answer(self, at, key=None, **fields):
+        incomplete = fields.pop("incomplete", False)
+        message = Message(Kind.RESPONSE, status="fine", correlation=key, start_ns=at, end_ns=at, incomplete=incomplete)
+        self._take(message, SERVER, fields)
+
+    def _take(self, message, sender, fields):
+        self.pairing.take(message, sender, **fields)
+
+    @property
+    def told(self):
+        out = [(s.start_ns, s.duration_ns, s.outcome.value) for s in self.sessions]
+        self.sessions.clear()
+        return out
+
+
+@pytest.fixture(params=[InOrder, ById])
+def bench(request):
+    return Bench(request.param)
+
+
+def test_a_pair(bench):
+    bench.ask(10)
+    bench.answer(15)
+    assert bench.told == [(10, 5, "ok")] and bench.watched == [10]
+
+
+def test_fresh_messages_make_mid_stream_sessions(bench):
+    bench.ask(10, fresh=True)
+    bench.answer(15)
+    bench.ask(20)
+    bench.answer(25, fresh=True)
+    assert [s.mid_stream for s in bench.sessions] == [True, True]
+
+
+def test_pending_requests_are_bounded(bench):
+    for number in range(MAX_PENDING + 3):
+        bench.ask(number + 1, key=number)
+    assert bench.ledger.pending_evicted == 3 and len(list(bench.pairing.drain())) == MAX_PENDING
+
+
+def test_timeouts_come_once_and_late_responses_are_counted(bench):
+    bench.ask(10, key=1)
+    bench.ask(20, key=2)
+    bench.pairing.expire(15, 50)
+    assert bench.told == [(10, 40, "timeout")]
+    bench.pairing.expire(15, 60)
+    bench.answer(70, key=1)
+    bench.answer(80, key=2)
+    assert bench.told == [(20, 60, "ok")] and bench.ledger.late_responses == 1
+
+
+def test_orphans(bench):
+    bench.answer(10, key=9)
+    bench.ask(11, key=9)
+    bench.answer(12, key=9)
+    assert bench.told == [(11, 1, "ok")] and bench.ledger.orphan_responses == 1
+
+
+def test_orphans_that_the_kernel_remembers(bench):
+    bench.answer(10, key=9, fresh=True, turn_age_ns=4)
+    assert bench.told == [(6, 4, "ok")]
+    bench.ask(20, key=1)
+    bench.answer(21, key=1)
+    bench.answer(22, key=9, fresh=True, turn_age_ns=4)
+    bench.pairing.close(Outcome.CLOSED, 30)
+    assert bench.told == [(20, 1, "ok")] and bench.ledger.orphan_responses == 1
+
+
+def test_an_answer_may_come_before_the_question_is_complete(bench):
+    bench.answer(15)
+    bench.ask(10)
+    assert bench.told == [(10, 5, "ok")] and bench.ledger.orphan_responses == 0
+
+
+def test_early_answers_are_bounded():
+    bench = Bench(ById)
+    for number in range(MAX_PENDING + 3):
+        bench.answer(1, key=number)
+    assert bench.ledger.orphan_responses == 3
+
+
+def test_broken_responses_end_as_the_connection_did(bench):
+    bench.pairing.note = "why"
+    bench.ask(10)
+    bench.answer(15, incomplete=True, broken=Outcome.RESET)
+    assert bench.sessions[0].truncated and bench.sessions[0].attributes["clovisor.end"] == "why"
+    assert bench.told == [(10, 5, "reset")]
+
+
+def test_a_given_up_flow_tells_its_requests_without_blaming_the_server(bench):
+    bench.ask(10)
+    bench.pairing.abandon(30)
+    assert bench.sessions[0].attributes["clovisor.response"] == "not seen"
+    assert bench.told == [(10, 20, "ok")] and bench.ledger.unseen_responses == 1
+
+
+def test_a_response_older_than_the_request_is_not_its_answer():
+    bench = Bench(InOrder)
+    bench.ask(10)
+    bench.answer(9)
+    bench.answer(11)
+    bench.pairing.close(Outcome.CLOSED, 30)
+    assert bench.told == [(10, 1, "ok")] and bench.ledger.orphan_responses == 1
+
+
+def test_lost_responses_in_order_take_all_that_waits_with_them():
+    bench = Bench(InOrder)
+    bench.ask(10)
+    bench.ask(11)
+    bench.pairing.lose(CLIENT, 15, 20, 5)
+    assert bench.told == []
+    bench.pairing.lose(SERVER, 15, 20, 5)
+    assert [s.gap_bytes for s in bench.sessions] == [5, 0]
+    assert bench.told == [(10, 10, "ok"), (11, 9, "ok")]
+    bench.ask(14)
+    assert bench.sessions[0].attributes["clovisor.response"] == "not seen"
+
+
+def test_lost_responses_by_id_are_no_timeouts_later():
+    bench = Bench(ById)
+    bench.ask(10, key=1)
+    bench.pairing.lose(SERVER, 15, 15, 0)
+    bench.ask(20, key=2)
+    bench.pairing.expire(30, 40)
+    assert bench.told == [(10, 30, "ok"), (20, 20, "timeout")]
+
+
+def test_an_interim_response_keeps_its_request_alive():
+    bench = Bench(InOrder)
+    bench.ask(10)
+    bench.pairing.take(Message(Kind.INTERIM, end_ns=50), SERVER)
+    bench.pairing.expire(40, 60)
+    assert bench.told == []
+    bench.answer(70)
+    assert bench.told == [(10, 60, "ok")]
+
+
+def test_an_id_that_is_used_again_names_the_newer_request_unless_it_repeats():
+    bench = Bench(ById)
+    bench.ask(10, key=1)
+    bench.ask(11, key=1)
+    bench.answer(12, key=1)
+    bench.ask(20, key=1, what="one")
+    bench.ask(21, key=1, what="other")
+    bench.answer(22, key=1)
+    assert bench.told == [(10, 2, "ok"), (21, 1, "ok")]
+    assert (bench.ledger.repeated_requests, bench.ledger.pending_evicted) == (1, 1)
+
+
+def test_one_direction_blames_nobody(bench):
+    bench.pairing.one_direction = True
+    bench.ask(10)
+    bench.pairing.expire(10, 50)
+    assert bench.told == [(10, 40, "one_way")]

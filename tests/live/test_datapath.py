@@ -1,0 +1,295 @@
+"""The datapath through the lives and deaths of its holders: locked, adopted, replaced, removed.
+
+A test leaves its pins to the next one, which adopts them (compiling costs a second); what needs none, or others, says so.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+
+import pytest
+
+from clovisor_py.config import Settings
+from clovisor_py.errors import AlreadyRunning, EnvironmentLacking, KernelRefused
+from clovisor_py.kernel import attach, bpf, compile, layout
+from clovisor_py.kernel.datapath import Datapath, _build_of, remove_all
+from clovisor_py.kernel.layout import Counter
+from clovisor_py.kernel.links import netlink
+from tests.support.kernel import (
+    bench_settings,
+    check_books,
+    connection,
+    drained,
+    drop_pins,
+    exchange,
+    node,
+    open_fds,
+    unpack_session,
+)
+from tests.support.netns import pod
+
+pytestmark = pytest.mark.live
+
+HOLDER = """
+import pathlib, sys, time
+from clovisor_py.config import Settings
+from clovisor_py.kernel import bpf
+from clovisor_py.kernel.datapath import Datapath
+with Datapath(Settings(pins=pathlib.Path(sys.argv[1]), lease_s=3600)) as datapath:
+    for ifindex in sys.argv[2:]:
+        datapath.attach(int(ifindex))
+    print(*(bpf.program_id(fd) for fd in datapath.programs.values()), flush=True)
+    time.sleep(600)
+"""
+"""Opens a datapath, attaches, says its programs' ids, and waits to be killed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_node():
+    """Opening a datapath strips its namespace of leftovers: these tests have one for themselves."""
+    with node():
+        yield
+        drop_pins(bench_settings("-life").pins)
+
+
+@pytest.fixture
+def settings():
+    """Of a datapath that traces nothing, pinned or not."""
+    chosen = bench_settings("-life")
+    yield chosen
+    for ifindex in attach.find_all():  # of a test that failed
+        attach.detach(ifindex, chosen.pins, attach.OWN_CLSACT)
+    if chosen.pins.exists():
+        with Datapath(chosen) as datapath:
+            datapath.retain(set())
+            datapath.ring.discard()
+
+
+@pytest.fixture
+def nothing(settings):
+    """No pins."""
+    drop_pins(settings.pins)
+
+
+@pytest.fixture
+def web():
+    with pod("kt-life") as made:
+        yield made
+
+
+@pytest.fixture
+def holder(settings, web):
+    """Start another process that holds the datapath and traces the pod: (process, its programs' ids)."""
+    with ExitStack() as undo:
+
+        def start(*ifindexes):
+            arguments = [str(settings.pins), *map(str, ifindexes)]
+            process = subprocess.Popen([sys.executable, "-c", HOLDER, *arguments], stdout=subprocess.PIPE, text=True)
+            undo.callback(process.stdout.close)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            return process, [int(word) for word in process.stdout.readline().split()]
+
+        yield start
+
+
+def killed(process):
+    process.kill()
+    process.wait()
+
+
+def ids(datapath):
+    return [bpf.program_id(fd) for fd in datapath.programs.values()]
+
+
+def filters(ifindex):
+    """How many are on each hook, and whether clsact is there."""
+    with netlink("looking") as route:
+        on = [len([f for f in route.get_filters(index=ifindex, parent=p) if f["handle"]]) for _, p, _ in attach.HOOKS.values()]
+        return on, any(q.get_attr("TCA_KIND") == "clsact" for q in route.get_qdiscs(index=ifindex))
+
+
+def cookies(datapath):
+    return [unpack_session(value)["cookie"] for _, value in datapath.maps.sessions()]
+
+
+@pytest.mark.usefixtures("nothing")
+def test_a_new_datapath_is_pinned_and_says_so(settings):
+    with Datapath(settings) as datapath:
+        assert not datapath.adopted
+        assert {path.name for path in settings.pins.iterdir()} == {*compile.MAPS, *compile.PROGRAMS}
+        assert datapath.maps.settings()[:3] == (layout.ABI, settings.wake_bytes, compile.build_id())
+        assert datapath.stale_bytes == 0
+
+
+def test_there_is_one_at_a_time_and_the_other_is_named(settings):
+    with Datapath(settings):
+        with (
+            pytest.raises(AlreadyRunning, match=rf"another Clovisor \(pid {os.getpid()}\) .*: stop it first\.$"),
+            Datapath(settings),
+        ):
+            pass
+        with pytest.raises(AlreadyRunning):
+            remove_all(settings.pins)
+    with Datapath(settings):
+        pass  # now there is room
+
+
+def test_another_process_is_named(settings, holder):
+    process, _ = holder()
+    with pytest.raises(AlreadyRunning, match=rf"\(pid {process.pid}\)"), Datapath(settings):
+        pass
+
+
+def test_what_a_killed_one_left_is_adopted(settings, holder, web):
+    with connection(web) as ends:
+        process, programs = holder(web.ifindex)
+        exchange(*ends, 2)
+        killed(process)
+        assert filters(web.ifindex) == ([1, 1], True)
+        exchange(*ends)  # nobody is there, and the kernel goes on
+        with Datapath(settings) as datapath:
+            assert datapath.adopted
+            assert ids(datapath) == programs
+            (cookie,) = cookies(datapath)
+            records = [record for record in drained(datapath, web.ifindex) if record.length]
+            assert len(records) == 6
+            assert {record.flow_id for record in records} == {cookie}
+            datapath.attach(web.ifindex)
+            assert filters(web.ifindex) == ([1, 1], True)
+            exchange(*ends)
+            assert cookies(datapath) == [cookie]
+            assert datapath.stats(web.ifindex)[Counter.SEGMENTS] == 2  # since this one attached
+            check_books(datapath.stats(web.ifindex))
+            datapath.detach(web.ifindex)
+    assert filters(web.ifindex) == ([0, 0], False)
+
+
+def test_what_nobody_wants_any_more_is_let_go(settings, holder, web):
+    process, _ = holder(web.ifindex)
+    killed(process)
+    with Datapath(settings) as datapath:
+        assert datapath.retain(set()) == [web.ifindex]
+        assert filters(web.ifindex) == ([0, 0], False)
+
+
+def test_a_backlog_from_before_the_lease_ran_out_is_forgotten(settings, holder, web):
+    process, _ = holder(web.ifindex)
+    with connection(web) as ends:
+        exchange(*ends)
+        killed(process)
+        maps = Datapath(settings)
+        with maps:
+            waiting = maps.ring.waiting
+            assert waiting > 0
+            assert maps.stale_bytes == 0
+            maps.maps.set_settings(1, compile.build_id(), 1)  # long over
+        with Datapath(settings) as datapath:
+            assert datapath.adopted
+            assert datapath.stale_bytes == waiting
+            assert drained(datapath, web.ifindex) == []
+            exchange(*ends)
+            assert len(drained(datapath, web.ifindex)) == 2
+
+
+def test_controls_of_a_predecessor_are_swept_with_their_flows(settings, holder, web, monkeypatch):
+    monkeypatch.setattr("clovisor_py.kernel.datapath.CLOSED_LINGER_NS", 0)
+    process, _ = holder(web.ifindex)
+    with connection(web) as ends:
+        exchange(*ends)
+        killed(process)
+    with Datapath(settings) as datapath:
+        (cookie,) = cookies(datapath)
+        datapath.capture(cookie, "head")
+    with Datapath(settings) as datapath:
+        assert datapath.maps.controlled() == {cookie}
+        datapath.sweep(idle_ns=0)
+        assert datapath.maps.controlled() == set()
+
+
+def test_pins_of_another_build_are_replaced(settings, holder, web, monkeypatch):
+    process, programs = holder(web.ifindex)
+    killed(process)
+    monkeypatch.setattr(compile, "build_id", lambda: 1234)
+    with Datapath(settings) as datapath:
+        assert not datapath.adopted
+        assert set(ids(datapath)).isdisjoint(programs)
+        assert filters(web.ifindex) == ([0, 0], False)
+        assert datapath.maps.pods() == {}
+
+
+def test_pins_of_another_abi_or_not_all_there_are_no_build(settings, monkeypatch):
+    pins = settings.pins
+    with Datapath(settings) as datapath:
+        assert _build_of(pins) == compile.build_id()
+        monkeypatch.setattr(layout, "ABI", 2)
+        assert _build_of(pins) is None
+        monkeypatch.undo()
+        (pins / "sessions").unlink()
+        assert _build_of(pins) is None
+        bpf.obj_pin(datapath.maps.fds["sessions"], pins / "sessions")
+        assert _build_of(pins) == compile.build_id()
+
+
+def test_a_program_pin_that_is_missing_is_refused_and_all_can_be_removed(settings, web):
+    with Datapath(settings) as datapath:
+        datapath.attach(web.ifindex)
+    (settings.pins / "egress").unlink()
+    with pytest.raises(KernelRefused, match="clovisor detach"), Datapath(settings):
+        pass
+    assert filters(web.ifindex) == ([1, 1], True)
+    assert remove_all(settings.pins) == [web.ifindex]
+    assert filters(web.ifindex) == ([0, 0], False)
+    assert not settings.pins.exists()
+
+
+def test_removing_leaves_nothing(settings, web):
+    with Datapath(settings) as datapath:
+        datapath.attach(web.ifindex)
+        assert filters(web.ifindex) == ([1, 1], True)
+        datapath.remove()
+    assert not settings.pins.exists()
+    assert filters(web.ifindex) == ([0, 0], False)
+    assert attach.find_all() == []
+    assert remove_all(settings.pins) == []  # no error
+    assert not settings.pins.exists()
+
+
+def test_closing_leaves_everything_and_without_pins_filters_are_still_found(settings, web):
+    before = open_fds()
+    with Datapath(settings) as datapath:
+        datapath.attach(web.ifindex)
+    assert open_fds() == before
+    assert filters(web.ifindex) == ([1, 1], True)
+    drop_pins(settings.pins)
+    assert attach.find_all() == [web.ifindex]
+    assert remove_all(settings.pins) == [web.ifindex]
+    assert filters(web.ifindex)[0] == [0, 0]
+    assert not settings.pins.exists()
+
+
+def test_where_there_is_no_bpffs(settings, tmp_path):
+    chosen = Settings(**(asdict(settings) | {"pins": tmp_path / "absent" / "clovisor"}))
+    with pytest.raises(EnvironmentLacking, match="mount -t bpf bpf"), Datapath(chosen):
+        pass
+
+
+def test_a_folder_that_is_no_bpffs_is_refused_and_unlocked(settings, tmp_path):
+    chosen = Settings(**(asdict(settings) | {"pins": tmp_path / "clovisor"}))
+    with pytest.raises(KernelRefused, match="mount -t bpf bpf"), Datapath(chosen):
+        pass
+    assert remove_all(chosen.pins) == []
+
+
+def test_controls_that_find_no_room_are_counted(settings):
+    with Datapath(settings) as datapath:
+        for cookie in range(1, layout.MAX_SESSIONS + 1):
+            datapath.maps.set_control(cookie, layout.Mode.FULL, 0, 0, 0)
+        datapath.capture(2**40, "head")
+        assert datapath.controls_refused == 1
+        datapath.capture(5, "head")  # replaces one: needs no room
+        assert datapath.controls_refused == 1
+        assert datapath.maps.control(5) == (layout.Mode.HEAD, 0, 0, 0)
+        datapath.remove()  # quicker than deleting them

@@ -1,0 +1,218 @@
+"""How much of the payload goes up: modes, budgets, the ring; and what is counted for the rest.
+
+test_run takes one page on many kernels; segments longer than one record are in test_gso.py.
+"""
+
+import pytest
+
+from clovisor_py.kernel.layout import CUTS, DETECT_BYTES, RING_BYTES, Counter, Mode
+from clovisor_py.model.segment import CUT, FROM_POD, TO_POD, TURN
+from tests.support.kernel import LONGEST, LOOPBACK, SLOT, Talk, tcp
+
+pytestmark = pytest.mark.live
+
+SECOND = 1_000_000_000
+EVERY = 4 * SECOND
+"""ns per KiB: a budget that one record overdraws for longer than any test takes."""
+
+
+def captured(records):
+    return [len(record.data) for record in records]
+
+
+def one(records):
+    (record,) = records
+    return record
+
+
+def ends(rig):
+    """Counters of where segments ended."""
+    return {counter: number for counter, number in rig.counted().items() if Counter.CAPTURED <= counter <= Counter.LOST_LOAD}
+
+
+def test_detection_has_64_kib_a_direction(rig):
+    talk = Talk(rig)
+    sizes = [len(one(talk.peer(b"x" * LONGEST)).data) for _ in range(25)]
+    whole, rest = divmod(DETECT_BYTES, LONGEST)
+    assert sizes == [LONGEST] * whole + [rest] + [0] * (24 - whole)
+    assert ends(rig) == {Counter.CAPTURED: whole, Counter.CUT_BUDGET: 25 - whole}
+    assert rig.counted()[Counter.CAPTURED_BYTES] == DETECT_BYTES
+    assert captured(talk.pod(b"the other direction")) == [19]
+
+
+def test_a_cut_segment_says_so_and_keeps_its_length(rig):
+    rig.reset(Mode.HEAD, head_bytes=10)
+    record = one(Talk(rig).peer(b"longer than its head"))
+    assert (record.data, record.length, record.flags & CUT) == (b"longer tha", 20, CUT)
+    record = one(Talk(rig, ports=(1, 2)).peer(b"shorter"))
+    assert (record.data, record.flags & CUT) == (b"shorter", 0)
+
+
+def test_heads_are_those_of_each_turn(rig):
+    rig.reset(Mode.HEAD, head_bytes=100)
+    talk = Talk(rig)
+    for _ in range(3):
+        assert [one(talk.peer(b"q" * 60)).data for _ in range(3)] == [b"q" * 60, b"q" * 40, b""]
+        assert [one(talk.pod(b"a" * 70)).data for _ in range(3)] == [b"a" * 70, b"a" * 30, b""]
+    assert ends(rig) == {Counter.CAPTURED: 6, Counter.CUT_BUDGET: 12}
+    assert rig.counted()[Counter.RECORDS] == 18  # headers of all go up: sizes and gaps are exact
+
+
+def test_full_is_everything(rig):
+    rig.reset(Mode.FULL)
+    talk = Talk(rig)
+    assert {len(one(talk.peer(b"x" * LONGEST)).data) for _ in range(30)} == {LONGEST}
+    assert ends(rig) == {Counter.CAPTURED: 30}
+
+
+def test_none_is_counted_only(rig):
+    rig.reset(Mode.NONE)
+    talk = Talk(rig).opened_by_peer()
+    assert talk.peer(b"question") + talk.pod(b"answer") == []
+    assert ends(rig) == {Counter.MUTED: 2}
+    assert rig.stats[Counter.TURNS] == rig.stats[Counter.TURNS_TO_POD] == 1
+    assert sum(rig.stats.turn_ns[FROM_POD]) == 1
+    assert one(talk.peer(flags="FA")).tcp_flags & 1  # the life of the connection is still told
+
+
+def test_one_flow_may_be_asked_for_more_or_less(rig):
+    rig.reset(Mode.HEAD, head_bytes=4)
+    ours, other = Talk(rig), Talk(rig, ports=(1, 2))
+    cookie = one(ours.peer(b"question")).flow_id
+    for mode, expected in (("full", b"question"), ("none", None), ("head", b""), ("detect", b"question")):
+        rig.datapath.capture(cookie, mode)
+        assert [record.data for record in ours.peer(b"question")] == ([] if expected is None else [expected])
+    assert one(other.peer(b"question")).data == b"ques"
+
+
+def test_skipping_keeps_back_what_ends_there_or_before(rig):
+    talk = Talk(rig)
+    first = one(talk.peer(b"x" * 100))
+    rig.datapath.capture(first.flow_id, "full")
+    rig.datapath.skip_until(first.flow_id, TO_POD, first.seq + 300)
+    assert [one(talk.peer(b"x" * 100)).data for _ in range(3)] == [b"", b"", b"x" * 100]
+    assert one(talk.pod(b"answer")).data == b"answer"
+    assert ends(rig) == {Counter.CAPTURED: 3, Counter.CUT_SKIP: 2}
+
+
+def test_a_segment_that_goes_beyond_the_skip_comes_whole(rig):
+    talk = Talk(rig)
+    first = one(talk.peer(b"x" * 100))
+    rig.datapath.skip_until(first.flow_id, TO_POD, first.seq + 150)
+    assert one(talk.peer(b"y" * 100)).data == b"y" * 100
+
+
+def test_skipping_wraps_with_the_sequence_numbers(rig):
+    talk = Talk(rig, starts=(0, 2**32 - 150))
+    first = one(talk.peer(b"x" * 100))
+    rig.datapath.skip_until(first.flow_id, TO_POD, 50)
+    assert [one(talk.peer(b"x" * 50)).data for _ in range(3)] == [b"", b"", b"x" * 50]
+
+
+def test_a_flow_beyond_its_budget_sends_headers_only(rig):
+    rig.reset(Mode.FULL, flow_ns_per_kib=EVERY, burst_ns=SECOND)
+    busy, quiet = Talk(rig), Talk(rig, ports=(1, 2))
+    records = [one(busy.peer(b"x" * LONGEST)) for _ in range(4)]
+    assert captured(records) == [LONGEST, 0, 0, 0]
+    assert [record.length for record in records] == [LONGEST] * 4
+    assert captured(quiet.peer(b"x" * LONGEST)) == [LONGEST]
+    assert ends(rig) == {Counter.CAPTURED: 2, Counter.CUT_FLOW: 3}
+
+
+def test_a_pod_beyond_its_budget_sends_headers_and_then_nothing(rig):
+    rig.reset(Mode.FULL, pod_ns_per_kib=EVERY, burst_ns=10 * SECOND)
+    talk = Talk(rig)
+    seen = [captured(talk.peer(b"x" * LONGEST)) for _ in range(30)]
+    headers = seen.count([0])
+    assert seen == [[LONGEST]] + [[0]] * headers + [[]] * (29 - headers)
+    assert 1 <= headers < 29
+    assert ends(rig) == {Counter.CAPTURED: 1, Counter.CUT_POD: headers, Counter.SHED: 29 - headers}
+    assert rig.send(TO_POD, tcp(TO_POD, flags="S", ports=(1, 2))) == []
+    assert rig.counted()[Counter.CONTROLS_LOST] == 1
+    assert rig.stats[Counter.BYTES_TO_POD] == 30 * LONGEST  # counters stay complete
+
+
+def test_what_was_shed_is_told_by_the_next_record(rig):
+    rig.reset(Mode.FULL, pod_ns_per_kib=EVERY, burst_ns=1)
+    talk = Talk(rig)
+    assert [record.lost for record in talk.peer(b"x" * LONGEST)] == [0]
+    assert [talk.peer(b"shed") for _ in range(3)] == [[], [], []]
+    rig.configure(LOOPBACK, SLOT, Mode.FULL)
+    assert one(talk.peer(b"again")).lost == 3
+    assert rig.session()["lost"] == 3
+
+
+def test_a_budget_is_paid_off_by_time(rig):
+    rig.reset(Mode.FULL, pod_ns_per_kib=1000, flow_ns_per_kib=1000, burst_ns=1)
+    talk = Talk(rig)
+    for _ in range(20):  # a few µs each, and Python takes longer than that between two
+        assert captured(talk.peer(b"x" * 1024)) == [1024]
+
+
+def test_the_datapath_lowers_and_raises_the_budget(rig):
+    rig.reset(Mode.FULL, burst_ns=1)
+    rig.datapath.budget(1)
+    talk = Talk(rig)
+    assert captured(talk.peer(b"x")) == [1]
+    assert talk.peer(b"x") == []
+    rig.datapath.budget(0)
+    assert captured(talk.peer(b"x")) == [1]
+    assert ends(rig) == {Counter.CAPTURED: 2, Counter.SHED: 1}
+
+
+def test_a_full_ring_is_counted_and_told(rig):
+    rig.reset(Mode.FULL)
+    talk = Talk(rig)
+    talk.peer(b"first")
+    packet = tcp(TO_POD, b"x" * LONGEST, seq=talk.next[TO_POD])
+    sent = RING_BYTES // LONGEST
+    rig.run(TO_POD, packet, repeat=sent)
+    lost = rig.counted()[Counter.LOST_RING]
+    assert 0 < lost < sent
+    rig.run(TO_POD, tcp(TO_POD, b"x" * LONGEST, flags="S", ports=(1, 2)))
+    while rig.datapath.ring.waiting:
+        assert {record.lost for record in rig.records()} == {0}
+    assert one(talk.peer(b"later")).lost == lost
+    assert ends(rig) == {Counter.CAPTURED: 2 + sent - lost, Counter.LOST_RING: lost + 1}
+
+
+def test_a_control_packet_for_which_the_ring_has_no_room(rig):
+    rig.reset(Mode.FULL)
+    rig.run(TO_POD, tcp(TO_POD, b"x" * LONGEST), repeat=RING_BYTES // LONGEST)
+    rig.run(TO_POD, tcp(TO_POD, b""), repeat=1)  # an ACK: needs none
+    rig.run(TO_POD, tcp(TO_POD, flags="S"), repeat=RING_BYTES // 120)
+    assert 0 < rig.counted()[Counter.CONTROLS_LOST] < RING_BYTES // 120
+
+
+def test_only_cuts_lack_payload(rig):
+    rig.reset(Mode.HEAD, head_bytes=7)
+    talk = Talk(rig)
+    records = [one(talk.peer(b"x" * size)) for size in range(1, 10)]
+    cut = [record for record in records if record.flags & CUT]
+    assert all(len(record.data) == record.length for record in records if record not in cut)
+    assert len(cut) == sum(rig.counted().get(counter, 0) for counter in CUTS)
+    assert records[0].flags & TURN
+
+
+def test_without_a_lease_everything_passes_untouched(rig):
+    maps = rig.datapath.maps
+    before = maps.node_stats()["lease_off"]
+    _, wake_bytes, build, _ = maps.settings()
+    maps.set_settings(wake_bytes, build, 0)
+    for direction in (FROM_POD, TO_POD):
+        assert rig.send(direction, tcp(direction, b"question")) == []
+    assert maps.node_stats()["lease_off"] == before + 2
+    assert (rig.counted(), rig.sessions()) == ({}, [])
+    rig.datapath.heartbeat()
+    assert captured(rig.send(TO_POD, tcp(TO_POD, b"question"))) == [8]
+    assert maps.node_stats()["lease_off"] == before + 2
+
+
+def test_a_pod_that_nobody_asked_for_passes_untouched(rig):
+    maps = rig.datapath.maps
+    before = maps.node_stats()["not_asked"]
+    maps.delete_pod(LOOPBACK)
+    for direction in (FROM_POD, TO_POD):
+        assert rig.send(direction, tcp(direction, b"question")) == []
+    assert maps.node_stats()["not_asked"] == before + 2
+    assert (rig.counted(), rig.sessions()) == ({}, [])
