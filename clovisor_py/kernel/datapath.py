@@ -1,14 +1,12 @@
 """The node's datapath: programs, maps and filters, held by one process at a time and outliving it.
 
 What is pinned stays when the process ends, in whatever way; the next one adopts it: the same filters, maps and open
-connections. Only pins made from other sources (another build) are replaced. The lock is a flock on the folder of the
-pins itself: exactly those share a datapath who share that bpffs, and the kernel gives it back when its holder dies.
+connections. Only pins made from other sources (another build) are replaced.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import sys
@@ -19,8 +17,9 @@ from types import TracebackType
 from typing import Final
 
 from clovisor_py.config import Settings
-from clovisor_py.errors import AlreadyRunning, ClovisorError, EnvironmentLacking, KernelRefused
+from clovisor_py.errors import ClovisorError, KernelRefused
 from clovisor_py.kernel import attach, bpf, compile, layout
+from clovisor_py.kernel.lock import hold
 from clovisor_py.kernel.maps import Maps, Pod, Stats
 from clovisor_py.kernel.ring import Ring
 
@@ -58,11 +57,11 @@ class Datapath:
         self._baseline: dict[int, Stats] = {}
 
     def __enter__(self) -> Datapath:
-        self._lock = _lock(self.settings.pins)
+        self._held = hold(self.settings.pins)
         try:
             self._open()
         except BaseException:
-            os.close(self._lock)
+            os.close(self._held)
             raise
         return self
 
@@ -94,7 +93,7 @@ class Datapath:
         self.maps.close()
         for fd in self.programs.values():
             os.close(fd)
-        os.close(self._lock)
+        os.close(self._held)
 
     def remove(self) -> None:
         """Take everything off this node; to be followed by `close`."""
@@ -231,7 +230,7 @@ class Datapath:
 
 def remove_all(pins: Path) -> list[int]:
     """Every filter, link and pin of Clovisor off this node; the interfaces that had any. Raises AlreadyRunning."""
-    lock = _lock(pins)
+    lock = hold(pins)
     try:
         found = _strip(pins)
         pins.rmdir()
@@ -284,38 +283,3 @@ def _free_slot(pods: dict[int, Pod]) -> int:
         if slot not in taken:
             return slot
     raise KernelRefused(f"{layout.MAX_PODS} pods are traced already, the most that one node can: disable some.")
-
-
-def _lock(pins: Path) -> int:
-    """An fd that holds the datapath of this bpffs. The folder goes with the last datapath: lock the one that is there."""
-    fd = _open_folder(pins)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = _holder(os.fstat(fd))
-        os.close(fd)
-        raise AlreadyRunning(f"another Clovisor{holder} traces on this node: stop it first.") from error
-    if not pins.is_dir() or os.fstat(fd).st_ino != pins.stat().st_ino:
-        os.close(fd)
-        return _lock(pins)
-    return fd
-
-
-def _open_folder(pins: Path) -> int:
-    try:
-        pins.mkdir(exist_ok=True)
-        return os.open(pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise EnvironmentLacking("bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf") from error
-    except PermissionError as error:
-        raise EnvironmentLacking(f"{pins} may not be used: run as root, and mount -t bpf bpf /sys/fs/bpf") from error
-
-
-def _holder(folder: os.stat_result) -> str:
-    """` (pid 123)`, as /proc/locks tells."""
-    device = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if device in fields:
-            return f" (pid {fields[fields.index(device) - 1]})"
-    return ""

@@ -50,7 +50,9 @@ def test_each_context_is_in_jaeger_with_the_servers_own_durations() -> None:
     assert found.keys() == expected.keys()
     differences = {key: found[key]["duration"] * 1000 - expected[key]["duration_ns"] for key in expected}
     median = statistics.median(map(abs, differences.values()))
-    outliers = {f"{service} in {trace:x}": f"{d / 1e6:+.2f} ms" for (trace, service), d in differences.items() if abs(d) > OUTLIER_NS}
+    outliers = {
+        f"{service} in {trace:x}": f"{d / 1e6:+.2f} ms" for (trace, service), d in differences.items() if abs(d) > OUTLIER_NS
+    }
     log.info("%d spans, median difference %.3f ms, outliers %s", len(found), median / 1e6, outliers)
     assert median < OUTLIER_NS
 

@@ -84,7 +84,11 @@ def test_the_applications_own_trace_is_read(tmp_path: Path) -> None:
 
 
 def test_filters_and_count(tmp_path: Path) -> None:
-    with pod("few") as few, nginx_in(few) as nginx, tracing(tmp_path, few.namespace, "--status", "5xx", "--count", "2") as trace:
+    with (
+        pod("few") as few,
+        nginx_in(few) as nginx,
+        tracing(tmp_path, few.namespace, "--status", "5xx", "--count", "2") as trace,
+    ):
         for number in range(12):
             fetch(nginx.url("/status/503" if number % 3 == 0 else "/"))
         trace.process.wait(20)
