@@ -105,13 +105,13 @@ class Agent:
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
         self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
-        self._shed_seconds = self._repairs = 0
+        self._shed_seconds = self._repairs = self._lost = 0
         self._cpu = self._charged_at = 0.0
         self._charged: dict[int, int] = {}
 
     def __enter__(self) -> Agent:
         self.datapath.__enter__()
-        self.source = LiveSource(self.datapath.ring, self.settings.poll_s)
+        self.source = LiveSource(self.datapath.ring, self.settings.poll_s, self.settings.busy_poll_s)
         self._started = time.monotonic()
         self._cpu, self._charged_at = time.process_time(), self._started
         if self.datapath.adopted:
@@ -222,21 +222,23 @@ class Agent:
     def _shed(self, now: float) -> None:
         """Hold ourselves to the share, by what the last second cost."""
         cpu, elapsed = time.process_time(), max(now - self._charged_at, 1e-3)
-        heaviest = 0.0
+        heaviest, lost = 0.0, 0
         for ifindex, veth in self._veths.items():
             stats = self._last_stats[veth.name]
             charged = stats[layout.Counter.CAPTURED_BYTES] + layout.RECORD_COST * stats[layout.Counter.RECORDS]
             heaviest = max(heaviest, (charged - self._charged.get(ifindex, 0)) / elapsed)
             self._charged[ifindex] = charged
+            lost += stats[layout.Counter.LOST_RING]
         before = self._throttle.ceiling
-        ceiling = self._throttle.observe((cpu - self._cpu) / elapsed, heaviest)
-        self._cpu, self._charged_at = cpu, now
+        ceiling = self._throttle.observe((cpu - self._cpu) / elapsed, heaviest, lost > self._lost)
+        self._cpu, self._charged_at, self._lost = cpu, now, lost
         self._shed_seconds += self._throttle.shedding
         if ceiling != before:
             self.datapath.budget(ceiling)
             if before == self._throttle.most:
                 _log.warning(
-                    "over %g of a core: capturing less of the busiest pods; counters stay complete.", self._throttle.share
+                    "more than %g of a core can read: capturing less of the busiest pods; counters stay complete.",
+                    self._throttle.share,
                 )
 
     def _repair(self) -> None:

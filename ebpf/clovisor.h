@@ -51,6 +51,7 @@ enum cv_mode {
 #define CV_SEQ_KNOWN 0x100
 #define CV_FIN_SEEN 0x400
 #define CV_RST_SEEN 0x1000
+#define CV_SHEDDING 0x2000 /* the exchange is only counted: it began when the pod's budget was overdrawn */
 
 /* cv_stats.count. Every payload segment ends in exactly one of CAPTURED … LOST_LOAD: SEGMENTS is their sum. */
 enum cv_counter {
@@ -59,9 +60,9 @@ enum cv_counter {
     CV_CUT_BUDGET,    /* its header went up; beyond the head or detection budget */
     CV_CUT_SKIP,      /* its header went up; user space had said that it needs no more of this body */
     CV_CUT_FLOW,      /* its header went up; the flow's bytes a second were used up */
-    CV_CUT_POD,       /* its header went up; the pod's bytes a second were used up */
+    CV_CUT_POD,       /* only the head of its turn went up; the pod's bytes a second were used up */
     CV_MUTED,         /* counted only, as user space asked */
-    CV_SHED,          /* counted only: the pod's budget was far overdrawn */
+    CV_SHED,          /* counted only: its exchange began when the pod's budget was used up, or it was far overdrawn */
     CV_LOST_RING,     /* the ring was full */
     CV_LOST_QUOTA,    /* its connection was one too many for the pod */
     CV_LOST_MAP,      /* its connection was one too many for the node */

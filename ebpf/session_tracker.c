@@ -88,11 +88,7 @@ INLINE void count(u64 *counter, u64 by)
 /* The lease needs no precise time, and the coarse clock costs a tenth of it (30 ns on a slow machine, for every packet). */
 INLINE u64 rough_now(void)
 {
-#ifdef CV_COARSE_CLOCK /* Linux 5.11 */
     return bpf_ktime_get_coarse_ns();
-#else
-    return bpf_ktime_get_ns();
-#endif
 }
 
 /* Header bytes: straight from the linear part, where they nearly always are; else by the helper, which takes five times as long.
@@ -401,6 +397,25 @@ INLINE void charge(u64 *due, u64 now, u64 cost)
     *due = from + cost;
 }
 
+INLINE bool overdrawn(struct cv_pod_state *state, struct cv_pod *pod, u64 now, u32 bursts)
+{
+    return pod->pod_ns_per_kib && !affordable(state->due_ns, now, bursts * pod->burst_ns);
+}
+
+/* Half an exchange is of no use to anybody: whether one is read or only counted is decided when the client's turn begins (any
+ * turn, where nobody knows who the client is), and holds until its next. */
+INLINE void admit(struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state, u32 direction, u64 now)
+{
+    u64 others = direction == CV_FROM_POD ? CV_PEER_OPENED : CV_POD_OPENED;
+
+    if (s->state & others)
+        return;
+    if (overdrawn(state, pod, now, 1))
+        __sync_fetch_and_or(&s->state, CV_SHEDDING);
+    else if (s->state & CV_SHEDDING)
+        __sync_fetch_and_and(&s->state, ~(u64)CV_SHEDDING);
+}
+
 /* How many payload bytes go up. `why` is the counter that the segment ends in: CAPTURED, or what kept it back. */
 INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u32 direction, u64 now,
                   u32 *why)
@@ -415,6 +430,10 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         *why = CV_MUTED;
         return 0;
     }
+    if (s->state & CV_SHEDDING || overdrawn(state, pod, now, 2)) {
+        *why = CV_SHED;
+        return 0;
+    }
     if (mode == CV_MODE_DETECT)
         left = side->captured < CV_DETECT_BYTES ? CV_DETECT_BYTES - side->captured : 0;
     else if (mode == CV_MODE_HEAD)
@@ -423,6 +442,13 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         want = left;
         *why = CV_CUT_BUDGET;
     }
+    if (overdrawn(state, pod, now, 1)) { /* whatever is being read ends with heads */
+        left = side->turn_captured < pod->head_bytes ? pod->head_bytes - side->turn_captured : 0;
+        if (left < want) {
+            want = left;
+            *why = CV_CUT_POD;
+        }
+    }
     if (control && control->skipping & 1 << direction && (s32)(p->seq + p->length - control->skip_until[direction & 1]) <= 0) {
         want = 0;
         *why = CV_CUT_SKIP;
@@ -430,15 +456,6 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
     if (want && pod->flow_ns_per_kib && !affordable(s->due_ns, now, pod->burst_ns)) {
         want = 0;
         *why = CV_CUT_FLOW;
-    }
-    if (pod->pod_ns_per_kib && !affordable(state->due_ns, now, pod->burst_ns)) {
-        if (!affordable(state->due_ns, now, 2 * pod->burst_ns)) {
-            *why = CV_SHED;
-            return 0;
-        }
-        if (want)
-            *why = CV_CUT_POD;
-        want = 0;
     }
     if (want > CV_CHUNK * CV_CHUNKS) {
         want = CV_CHUNK * CV_CHUNKS;
@@ -623,6 +640,9 @@ INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s,
     u32 segs = skb->gso_segs ? skb->gso_segs : 1, why;
     u32 retransmits = s->side[direction].retransmits;
     bool turn = follow(s, p, st, direction, segs, now);
+
+    if (turn)
+        admit(s, pod, state, direction, now);
     u32 want = decide(s, p, pod, state, direction, now, &why);
 
     if (why != CV_MUTED && why != CV_SHED) {
@@ -652,7 +672,7 @@ INLINE void mark(struct __sk_buff *skb, struct packet *p, struct cv_session *s, 
 {
     struct cv_record head = {};
 
-    if (pod->pod_ns_per_kib && !affordable(state->due_ns, now, 2 * pod->burst_ns)) {
+    if (overdrawn(state, pod, now, 2)) {
         count(&st->count[CV_CONTROLS_LOST], 1);
         return;
     }

@@ -20,7 +20,7 @@ ENGINE_LOSSES = {
     "parser_crashes": "parser crashes (please report them)",
     "pending_evicted": "unanswered requests forgotten",
     "flows_evicted": "connections forgotten (table full)",
-    "gap_bytes": "bytes lost inside messages",
+    "gap_bytes": "bytes that passed unread",
     "late_responses": "answers after the timeout",
 }
 

@@ -79,6 +79,8 @@ class Delivery:
         assert flow.readers is not None and flow.pairing is not None
         reader = flow.readers[direction]
         seq, time_ns, length, data, *_ = piece
+        if piece.turn and reader.state == BLIND:
+            reader.over(time_ns)
         if data and reader.fast:
             reader.run(data, time_ns, seq)
         elif data:

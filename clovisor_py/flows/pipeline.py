@@ -28,7 +28,7 @@ from clovisor_py.flows.loop import GivenUp
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.stream import MAX_WINDOW, SEQ_MASK, Piece
 from clovisor_py.flows.table import MAX_FLOWS, Flow, FlowTable
-from clovisor_py.model.segment import ACK, CONTINUED, FIN, PEER_OPENED, POD_OPENED, RST, SYN, Segment
+from clovisor_py.model.segment import ACK, CONTINUED, FIN, PEER_OPENED, POD_OPENED, RST, SYN, TURN, Segment
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._registry import registry
@@ -195,9 +195,11 @@ class Pipeline:
         if tcp_flags & ACK:
             self._guarded(flow, time_ns, partial(self._acknowledge, segment=segment))
         if segment.length or tcp_flags & FIN:
-            fin = bool(tcp_flags & FIN)
+            fin, turn = bool(tcp_flags & FIN), bool(segment.flags & TURN)
             self._push(
-                flow, direction, Piece(seq, time_ns, segment.length, segment.data, weight, fin, False, segment.turn_age_ns)
+                flow,
+                direction,
+                Piece(seq, time_ns, segment.length, segment.data, weight, fin, False, segment.turn_age_ns, turn),
             )
         if segment.lost != flow.lost:
             flow.lost = segment.lost  # the kernel says that it lost some: no use waiting for them

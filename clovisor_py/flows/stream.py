@@ -38,11 +38,13 @@ class Piece(NamedTuple):
     lost: bool = False
     """Nobody saw these bytes, as against those that were left out on purpose."""
     turn_age_ns: int = 0
+    turn: bool = False
+    """The kernel, which sees every packet, says that a turn begins with it, whatever was not seen before."""
 
     def after(self, size: int) -> Piece:
         """Without its first `size` bytes."""
         rest = self._replace(seq=(self.seq + size) & SEQ_MASK, length=self.length - size, data=self.data[size:])
-        return rest._replace(turn_age_ns=0) if size else rest
+        return rest._replace(turn_age_ns=0, turn=False) if size else rest
 
     def before(self, size: int) -> Piece:
         """Its first `size` bytes."""

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -112,18 +111,12 @@ def _compile() -> tuple[Loaded, dict[str, Loaded]]:
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
     with _source_tree() as tree:
         os.environ["BCC_KERNEL_SOURCE"] = str(tree)
-        flags = [f"-I{sources()}", f"-I{UAPI}", f"-I{UAPI / multiarch}", "-Wno-macro-redefined", *_features()]
+        flags = [f"-I{sources()}", f"-I{UAPI}", f"-I{UAPI / multiarch}", "-Wno-macro-redefined"]
         try:
             program = bcc.BPF(text=(sources() / "session_tracker.c").read_text(), cflags=flags)
             return program, {pin: program.load_func(entry, bcc.BPF.SCHED_CLS) for pin, entry in PROGRAMS.items()}
         except Exception as error:  # bcc raises bare Exception for what clang or the verifier refuse
             raise KernelRefused(f"the kernel program was refused ({error}): run `clovisor doctor`.") from error
-
-
-def _features() -> list[str]:
-    """What newer kernels offer and older ones refuse, as macros."""
-    version = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
-    return ["-DCV_COARSE_CLOCK"] if version >= (5, 11) else []
 
 
 def _pin(program: Loaded, functions: dict[str, Loaded], pins: Path) -> None:

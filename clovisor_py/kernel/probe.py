@@ -32,8 +32,8 @@ from clovisor_py.kernel.compile import compile_check
 from clovisor_py.kernel.links import netlink, refusal
 
 DEFAULT_PINS: Final = Settings().pins
-OLDEST_KERNEL: Final = (5, 8)
-"""The first one with the ring buffer and with CAP_BPF."""
+OLDEST_KERNEL: Final = (5, 12)
+"""The first one with atomic compare and swap in programs (the ring buffer and CAP_BPF came with 5.8)."""
 CAPABILITIES: Final = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_SYS_ADMIN": 21}
 """Bits of capabilities(7), in the order of their worth here."""
 BPFFS_MAGIC: Final = 0xCAFE4A11

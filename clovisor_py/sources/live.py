@@ -15,6 +15,9 @@ from clovisor_py.model.segment import Segment
 
 OFFSET_EVERY_NS: Final = 1_000_000_000
 
+BUSY: Final = 8
+"""Records in one batch from which on something comes: a request a second is no reason to hurry."""
+
 
 def wall_offset_ns() -> int:
     """Wall clock less CLOCK_MONOTONIC, of the three measurements the one that took least time."""
@@ -28,11 +31,12 @@ def wall_offset_ns() -> int:
 
 
 class LiveSource:
-    """An endless iterable of batches, some of them empty: one at least every `poll_s`."""
+    """An endless iterable of batches, some of them empty: one every `poll_s`, every `busy_poll_s` while something comes."""
 
-    def __init__(self, ring: Ring, poll_s: float) -> None:
+    def __init__(self, ring: Ring, poll_s: float, busy_poll_s: float) -> None:
         self._ring = ring
         self._poll_s = poll_s
+        self._busy_poll_s = busy_poll_s
         self._offset = wall_offset_ns()
         self._measured = time.monotonic_ns()
 
@@ -46,8 +50,8 @@ class LiveSource:
             self._measure()
             batch = self._ring.read(self._offset)
             yield batch
-            if len(batch) < BATCH // 8:
-                self._ring.wait(self._poll_s)
+            if self.drained(batch):
+                self._ring.wait(self._poll_s if len(batch) < BUSY else self._busy_poll_s)
 
     @staticmethod
     def drained(batch: list[Segment]) -> bool:

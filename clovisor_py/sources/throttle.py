@@ -16,6 +16,9 @@ RISE: Final = 1.25
 CALM: Final = 0.8
 """Only below this part of the share is the ceiling raised: between the two it is left alone, or it would swing."""
 
+BEHIND: Final = 0.7
+"""When records were lost, the next second brings so much less."""
+
 
 class Throttle:
     """`share` is of one core; `most` is the setting, bytes a second for one pod."""
@@ -30,12 +33,15 @@ class Throttle:
         """Whether pods get less than the setting."""
         return self.ceiling < self.most
 
-    def observe(self, used: float, heaviest: float) -> int:
-        """The new ceiling. `used`: cores that the process used in the last second; `heaviest`: bytes a second that the pod
-        which used most was charged.
+    def observe(self, used: float, heaviest: float, behind: bool = False) -> int:
+        """The new ceiling.
+
+        `used`: cores that the process used in the last second; `heaviest`: bytes a second that the pod which used most was
+        charged; `behind`: the ring was full. On a starved node the reader gets less than its share, and still cannot keep up.
         """
-        if used > self.share:
-            self.ceiling = max(FLOOR, min(self.ceiling, int(heaviest * self.share / used)))
+        if used > self.share or behind:
+            affordable = heaviest * self.share / used if used > self.share else heaviest * BEHIND
+            self.ceiling = max(FLOOR, min(self.ceiling, int(affordable)))
         elif used < CALM * self.share and self.shedding:
             self.ceiling = min(self.most, int(self.ceiling * RISE))
         return self.ceiling

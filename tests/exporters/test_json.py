@@ -21,5 +21,14 @@ def test_any_session_is_one_line_of_strict_json_for_any_terminal(one):
     assert set(parsed["attributes"]) == set(one.attributes)
 
 
+def test_what_orjson_refuses_or_leaves_is_written_all_the_same():
+    odd = {"surrogate": "\ud800", "long": 2**70, "letters": "日", "delete": "\x7f", "nothing": float("inf")}
+    for key, value in odd.items():
+        text = line(session(attributes={key: value, "delete": "\x7f"}))
+        assert text.isascii()
+        assert text.isprintable()
+        assert json.loads(text)["attributes"][key] == (None if key == "nothing" else value)
+
+
 def refuse(name):
     raise AssertionError(f"{name} is no JSON")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clovisor_py.flows.pipeline import Pipeline
+from clovisor_py.model.segment import TURN
 from clovisor_py.protocols._registry import registry
 from tests.support.segments import MS, Conversation
 
@@ -96,3 +97,30 @@ def test_an_answer_that_comes_before_the_upload_is_over():
     talk = Conversation().handshake().client(head + "x" * 100).server("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     (session,), ledger = run(talk.client("x" * 900).close())
     assert session.status == "413" and session.request.bytes == len(head) + 1000 and ledger.orphan_responses == 0
+
+
+@pytest.mark.parametrize("shed", [1, 2, 7])
+@pytest.mark.parametrize("told", [True, False])
+def test_exchanges_that_were_only_counted_cost_no_other(shed, told):
+    """The kernel sheds whole exchanges; the first record afterwards says that a turn begins with it, and how many were shed."""
+    talk = Conversation().handshake().client(GET, flags=TURN).server(OK, flags=TURN)
+    lost = 0
+    for _ in range(3):
+        for _ in range(shed):
+            talk.client(GET, lost=True).server(OK, lost=True)
+            lost += 2 if told else 0
+        talk.client(GET, flags=TURN, **({"lost_before": lost})).server(OK, flags=TURN, **({"lost_before": lost}))
+    sessions, ledger = run(talk.close())
+    assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 4
+    assert ledger.gap_bytes == 3 * shed * (len(GET) + len(OK))
+    assert ledger.orphan_responses == ledger.violations == 0
+    assert not any(s.gap_bytes or s.truncated for s in sessions)
+
+
+def test_a_request_that_was_lost_takes_its_own_answer_only():
+    talk = Conversation().handshake().client(GET, flags=TURN).server(OK, flags=TURN)
+    talk.client(GET, lost=True).server(OK, flags=TURN)
+    talk.client(GET, flags=TURN).server(OK, flags=TURN)
+    sessions, ledger = run(talk.close())
+    assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 2
+    assert ledger.orphan_responses == 1

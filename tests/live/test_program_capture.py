@@ -14,6 +14,8 @@ pytestmark = pytest.mark.live
 SECOND = 1_000_000_000
 EVERY = 4 * SECOND
 """ns per KiB: a budget that one record overdraws for longer than any test takes."""
+HEAD = 4096
+"""Bytes of each turn: the setting's default."""
 
 
 def captured(records):
@@ -119,17 +121,36 @@ def test_a_flow_beyond_its_budget_sends_headers_only(rig):
     assert ends(rig) == {Counter.CAPTURED: 2, Counter.CUT_FLOW: 3}
 
 
-def test_a_pod_beyond_its_budget_sends_headers_and_then_nothing(rig):
+def test_a_pod_beyond_its_budget_sends_heads_and_then_nothing(rig):
+    """Within a turn that was begun in time: first the rest of its head, then headers, then nothing."""
     rig.reset(Mode.FULL, pod_ns_per_kib=EVERY, burst_ns=10 * SECOND)
     talk = Talk(rig)
     seen = [captured(talk.peer(b"x" * LONGEST)) for _ in range(30)]
     headers = seen.count([0])
-    assert seen == [[LONGEST]] + [[0]] * headers + [[]] * (29 - headers)
-    assert 1 <= headers < 29
-    assert ends(rig) == {Counter.CAPTURED: 1, Counter.CUT_POD: headers, Counter.SHED: 29 - headers}
+    assert seen == [[LONGEST], [HEAD - LONGEST]] + [[0]] * headers + [[]] * (28 - headers)
+    assert 1 <= headers < 28
+    assert ends(rig) == {Counter.CAPTURED: 1, Counter.CUT_POD: 1 + headers, Counter.SHED: 28 - headers}
     assert rig.send(TO_POD, tcp(TO_POD, flags="S", ports=(1, 2))) == []
     assert rig.counted()[Counter.CONTROLS_LOST] == 1
     assert rig.stats[Counter.BYTES_TO_POD] == 30 * LONGEST  # counters stay complete
+
+
+def test_an_exchange_is_shed_whole_or_not_at_all(rig):
+    """What decides is the budget when the client's turn begins; the answer shares the request's fate."""
+    rig.reset(Mode.FULL, burst_ns=1)
+    talk = Talk(rig).opened_by_peer()
+    rig.records()
+    assert captured(talk.peer(b"asked in time")) == [13]
+    rig.configure(LOOPBACK, SLOT, Mode.FULL, pod_ns_per_kib=EVERY, burst_ns=10 * SECOND)
+    rig.send(TO_POD, tcp(TO_POD, b"x" * LONGEST, ports=(1, 2)))  # another flow uses up the budget
+    assert captured(talk.pod(b"answered")) == [8]
+    assert [talk.peer(b"asked too late"), talk.pod(b"not told")] == [[], []]
+    rig.configure(LOOPBACK, SLOT, Mode.FULL)
+    assert talk.pod(b", all of it") == []
+    again = one(talk.peer(b"asked again"))
+    assert (again.data, again.lost, bool(again.flags & TURN)) == (b"asked again", 3, True)
+    assert captured(talk.pod(b"and answered")) == [12]
+    assert rig.stats[Counter.TURNS] == rig.stats[Counter.TURNS_TO_POD] - 1 == 3
 
 
 def test_what_was_shed_is_told_by_the_next_record(rig):

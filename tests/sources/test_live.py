@@ -11,25 +11,25 @@ class FakeRing:
     """As many records as it is given, and how often it was waited for."""
 
     def __init__(self, *sizes: int) -> None:
-        self.sizes, self.waits = list(sizes), 0
+        self.sizes, self.waits = list(sizes), []
 
     def read(self, wall_offset_ns: int) -> list[int]:
         return [wall_offset_ns] * (self.sizes.pop(0) if self.sizes else 0)
 
     def wait(self, seconds: float) -> None:
-        self.waits += 1
+        self.waits.append(seconds)
 
 
 def test_a_full_batch_is_followed_by_the_next_without_a_sleep() -> None:
-    ring = FakeRing(BATCH, BATCH, 3)
-    source = LiveSource(ring, 0.02)
-    assert [len(batch) for batch in islice(source.batches(), 4)] == [BATCH, BATCH, 3, 0]
-    assert ring.waits == 1
+    ring = FakeRing(BATCH, BATCH, 300, 3)
+    source = LiveSource(ring, 0.02, 0.005)
+    assert [len(batch) for batch in islice(source.batches(), 5)] == [BATCH, BATCH, 300, 3, 0]
+    assert ring.waits == [0.005, 0.02]
     assert [source.drained([0] * size) for size in (BATCH, BATCH - 1)] == [False, True]
 
 
 def test_the_offset_leads_to_wall_time() -> None:
     drift = time.monotonic_ns() + wall_offset_ns() - time.time_ns()
     assert abs(drift) < 1_000_000_000  # whatever the machine is doing, not another epoch
-    source = LiveSource(FakeRing(), 0.02)
+    source = LiveSource(FakeRing(), 0.02, 0.005)
     assert abs(source.now_ns() - time.time_ns()) < 1_000_000_000

@@ -60,7 +60,7 @@ class Conversation:
 
     def say(self, who, data, *, chunks=None, captured=None, lost=False, **fields):
         """`chunks`: sizes of the segments (the last takes the rest); `captured`: how many bytes of each were captured;
-        `lost`: it passes, but nobody sees it."""
+        `lost`: it passes, but nobody sees it; `lost_before`: so many the kernel says were lost so far."""
         data = data.encode() if isinstance(data, str) else data
         sizes = list(chunks or [])
         while data:
@@ -78,7 +78,9 @@ class Conversation:
     def close(self):
         return self.fin(0).fin(1)
 
-    def _add(self, who, tcp_flags, *, advance, data=b"", captured=None, lost_here=False, ack=None, flags=0, **fields):
+    def _add(
+        self, who, tcp_flags, *, advance, data=b"", captured=None, lost_here=False, ack=None, flags=0, lost_before=0, **fields
+    ):
         self.now += self.step_ns
         if not lost_here:
             segment = Segment(
@@ -98,6 +100,7 @@ class Conversation:
                 flags=flags,
                 length=len(data),
                 data=data if captured is None else data[:captured],
+                lost=lost_before,
                 **fields,
             )
             self.segments.append(segment)
