@@ -2,8 +2,9 @@
 
     ring -> Pipeline -> name, context -> RED -> filter -> exporters
 
-Once a second it renews the lease, looks whether its veths are still there and whether it stays within its share of a
-core; every two seconds it sweeps the kernel's sessions; every five it looks whether its filters are where it put them.
+Four times a second it looks whether it stays within its share of a core; once a second it renews the lease and looks whether
+its veths are still there; every two it sweeps the kernel's sessions; every five it looks whether its filters are where it
+put them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ from clovisor_py.tracing import context
 SECOND: Final = 1.0
 TICK_S: Final = 0.1
 """How late a timeout may be said."""
+SHED_S: Final = 0.25
+"""How long too much may come up before it is less."""
 SWEEP_S: Final = 2.0
 REPAIR_S: Final = 5.0
+
+SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ class Report:
     """(server port, reason, flows) of what could not be read, most frequent first."""
     exporters: Mapping[str, tuple[int, int, Mapping[str, int]]]
     """URL to (offered, sent, dropped by reason); complete after the end only."""
-    shed_seconds: int
+    shed_seconds: float
     """Seconds in which pods were allowed less than the setting."""
     repairs: int
 
@@ -105,15 +110,15 @@ class Agent:
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
         self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
-        self._shed_seconds = self._repairs = self._lost = 0
-        self._cpu = self._charged_at = 0.0
+        self._repairs = self._lost = 0
+        self._cpu = self._shed_at = self._charged_at = self._shed_s = 0.0
         self._charged: dict[int, int] = {}
 
     def __enter__(self) -> Agent:
         self.datapath.__enter__()
         self.source = LiveSource(self.datapath.ring, self.settings.poll_s, self.settings.busy_poll_s)
         self._started = time.monotonic()
-        self._cpu, self._charged_at = time.process_time(), self._started
+        self._cpu, self._shed_at, self._charged_at = time.process_time(), self._started, self._started
         if self.datapath.adopted:
             _log.info("took over the datapath of a predecessor; its connections go on")
         if self.datapath.stale_bytes:
@@ -137,7 +142,7 @@ class Agent:
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Until `stop()`, the session limit, or no veth is left. May be called again."""
-        tick, second, sweep, repair = Every(TICK_S), Every(SECOND), Every(SWEEP_S), Every(REPAIR_S)
+        tick, shed, second, sweep, repair = map(Every, (TICK_S, SHED_S, SECOND, SWEEP_S, REPAIR_S))
         for batch in self.source.batches():
             if batch:
                 self._deliver(self.pipeline.feed(batch))
@@ -145,7 +150,9 @@ class Agent:
             if tick.due(now) and self.source.drained(batch):
                 self._deliver(self.pipeline.tick(self.source.now_ns()))
             if second.due(now):
-                self._keep_house(now)
+                self._keep_house()
+            if shed.due(now):
+                self._shed(now)
             if sweep.due(now):
                 self.datapath.sweep(int(self.settings.flow_idle_s * 1e9))
             if repair.due(now):
@@ -175,7 +182,7 @@ class Agent:
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
             exporters={url: (one.offered, one.sent, one.dropped) for url, one in self._fanout.ledgers().items()},
-            shed_seconds=self._shed_seconds,
+            shed_seconds=self._shed_s,
             repairs=self._repairs,
         )
 
@@ -204,13 +211,11 @@ class Agent:
             if "ring" in self.datapath.maps.fds and (stats := self.datapath.stats(ifindex)) is not None:
                 self._last_stats[veth.name] = stats
 
-    def _keep_house(self, now: float) -> None:
+    def _keep_house(self) -> None:
         self.datapath.heartbeat()
-        self._look()
         for ifindex, veth in list(self._veths.items()):
             if not _exists(ifindex):
                 self._lose(veth)
-        self._shed(now)
 
     def _lose(self, veth: Veth) -> None:
         del self._veths[veth.ifindex]
@@ -220,8 +225,24 @@ class Agent:
         _log.warning("%s (%s) has vanished; %s.", veth.name, veth.label, rest)
 
     def _shed(self, now: float) -> None:
-        """Hold ourselves to the share, by what the last second cost."""
-        cpu, elapsed = time.process_time(), max(now - self._charged_at, 1e-3)
+        """Hold ourselves to the share, by what the time since the last look cost."""
+        cpu, elapsed = time.process_time(), now - self._shed_at
+        used = (cpu - self._cpu) / elapsed
+        self._cpu, self._shed_at = cpu, now
+        self._shed_s += elapsed if self._throttle.shedding else 0.0
+        if not self._throttle.concerned(used) and now - self._charged_at < SECOND:
+            return  # looking at the counters of every pod is for when it matters
+        before = self._throttle.ceiling
+        ceiling = self._throttle.observe(used, *self._charges(now))
+        if ceiling != before:
+            self.datapath.budget(ceiling)
+            if before == self._throttle.most:
+                _log.warning(SHEDDING, self._throttle.share)
+
+    def _charges(self, now: float) -> tuple[float, bool]:
+        """Bytes a second that the busiest pod was charged since the last look, and whether the ring was full meanwhile."""
+        self._look()
+        elapsed, self._charged_at = max(now - self._charged_at, 1e-3), now
         heaviest, lost = 0.0, 0
         for ifindex, veth in self._veths.items():
             stats = self._last_stats[veth.name]
@@ -229,17 +250,8 @@ class Agent:
             heaviest = max(heaviest, (charged - self._charged.get(ifindex, 0)) / elapsed)
             self._charged[ifindex] = charged
             lost += stats[layout.Counter.LOST_RING]
-        before = self._throttle.ceiling
-        ceiling = self._throttle.observe((cpu - self._cpu) / elapsed, heaviest, lost > self._lost)
-        self._cpu, self._charged_at, self._lost = cpu, now, lost
-        self._shed_seconds += self._throttle.shedding
-        if ceiling != before:
-            self.datapath.budget(ceiling)
-            if before == self._throttle.most:
-                _log.warning(
-                    "more than %g of a core can read: capturing less of the busiest pods; counters stay complete.",
-                    self._throttle.share,
-                )
+        behind, self._lost = lost > self._lost, lost
+        return heaviest, behind
 
     def _repair(self) -> None:
         for ifindex, veth in list(self._veths.items()):

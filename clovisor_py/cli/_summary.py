@@ -60,8 +60,8 @@ def _segments(report: Report) -> str:
 
 def _engine(report: Report) -> str:
     found = [f"{text} {report.engine[name]:,}" for name, text in ENGINE_LOSSES.items() if report.engine.get(name)]
-    if report.shed_seconds:
-        found.append(f"captured less for {report.shed_seconds} s to stay within the CPU share")
+    if report.shed_seconds >= 0.1:
+        found.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
     if report.repairs:
         found.append(f"filters put back {report.repairs}")
     return " · ".join(found)

@@ -56,7 +56,9 @@ def test_the_engines_losses_and_the_exporters() -> None:
     lines = _summary.lines(
         report(engine={"orphan_responses": 2, "messages": 9}, exporters=exporters, shed_seconds=4, repairs=1)
     )
-    assert "  responses without a request 2 · captured less for 4 s to stay within the CPU share · filters put back 1" in lines
+    assert (
+        "  responses without a request 2 · captured less for 4.0 s to stay within the CPU share · filters put back 1" in lines
+    )
     assert lines[-1] == "  jsonl:x got 7 of 10; dropped: failed 3"
 
 
