@@ -33,6 +33,8 @@ def lines(report: Report) -> list[str]:
     if every != shown.calls:
         out.append(f"  {every - shown.calls:,} more sessions did not match the filter, or came after the last one asked for")
     out.append("  " + _segments(report))
+    if len(report.pods) > 1:
+        out.extend(_where(report))
     out.extend(f"  {text}" for text in (_engine(report), *_exporters(report)) if text)
     return out
 
@@ -56,6 +58,12 @@ def _segments(report: Report) -> str:
         more = " …" if len(report.unparsed) > 3 else ""
         parts.append(f"unparsed flows {sum(flows for *_, flows in report.unparsed):,} ({some}{more})")
     return " · ".join(parts)
+
+
+def _where(report: Report) -> list[str]:
+    """The pods that lost something, by veth."""
+    losses = {veth: sum(stats[counter] for counter in LOSSES) for veth, stats in report.pods.items()}
+    return [f"  lost on {veth}: {lost:,}" for veth, lost in losses.items() if lost]
 
 
 def _engine(report: Report) -> str:

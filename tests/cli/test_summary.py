@@ -48,6 +48,8 @@ def test_what_was_lost_is_said_with_its_reason() -> None:
     assert "seen 21 segments · captured 9 · only the head of 3 · only counted 1 · lost 8 " in text
     assert "shed to stay within the CPU share 3, ring full 5" in text
     assert "IP fragments passed over 7" in text
+    assert "  lost on veth0: 8" in text
+    assert "lost on veth1" not in text
     assert "unparsed flows 2 (:443 no protocol)" in text
 
 

@@ -3,7 +3,7 @@
 At a fixed rate: nginx's CPU for a request (the softirq work of its packets is charged to it too, where the kernel does
 not account for interrupts apart), the client's, Clovisor's own, and the latency that the client sees. A third condition
 tells the price of the datapath from that of sharing CPUs: no Clovisor, but a stranger that computes as much as Clovisor
-does. At saturation: requests a second, and how much of the loss is nginx's dearer requests and Clovisor's own process.
+has just done, in the same rhythm. At saturation: requests a second, and what of the loss the stranger costs too.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ from tools._bench import machine
 RATE: Final = 5000
 """Requests a second."""
 RATE_SATURATED: Final = "saturated: requests/s"
-STRANGER: Final = (
-    "import time\nwhile True:\n end = time.monotonic() + .004\n while time.monotonic() < end: pass\n time.sleep(.016)"
-)
-"""A fifth of a core in the rhythm of Clovisor's polls, about what it uses at this rate."""
+STRANGER: Final = """
+import sys, time
+busy = float(sys.argv[1]) * .005
+while True:
+    begin = time.process_time()
+    while time.process_time() - begin < busy: pass
+    time.sleep(.005 - busy)
+"""
+"""Computes for so much of a core as it is told, in bursts as often as Clovisor's polls."""
 WHO: Final = ("nginx", "client", "Clovisor")
 Figures = dict[str, list[float]]
 """Name to a figure for each round."""
@@ -55,10 +60,9 @@ def main(rounds: int, seconds: int) -> None:
                         summaries.append(trace.stop())
                 else:
                     _round(nginx, None, alone, seconds)
-            with _stranger():
-                _at_rate(nginx, None, crowded, seconds)
+            _round(nginx, None, crowded, seconds, like=watched)
     _compare(alone, watched, crowded)
-    _explain(alone, watched)
+    _explain(alone, watched, crowded)
     for number, summary in enumerate(summaries, start=1):
         machine.line(f"Clovisor's own ledger, round {number}:")
         for text in summary.splitlines():
@@ -66,25 +70,28 @@ def main(rounds: int, seconds: int) -> None:
 
 
 @contextmanager
-def _stranger() -> Iterator[None]:
-    """Somebody else at work on this machine, ended with the block."""
-    process = Popen([sys.executable, "-c", STRANGER], start_new_session=True)
+def _stranger(figures: Figures | None, load: str) -> Iterator[None]:
+    """Somebody else at work on this machine, as much as Clovisor was under this load; nobody without `figures`."""
+    if figures is None:
+        yield
+        return
+    cores = min(figures[f"{load}: Clovisor, cores"][-1], 0.99)
+    process = Popen([sys.executable, "-c", STRANGER, str(cores)], start_new_session=True)
     try:
         yield
     finally:
         netns.end([process])
 
 
-def _round(nginx: Nginx, trace: Trace | None, figures: Figures, seconds: int) -> None:
-    _at_rate(nginx, trace, figures, seconds)
-    sent = _load("saturated", nginx, trace, figures, lambda: wrk(nginx.url(), seconds))
+def _round(nginx: Nginx, trace: Trace | None, figures: Figures, seconds: int, like: Figures | None = None) -> None:
+    name = f"{RATE:,}/s"
+    with _stranger(like, name):
+        sent = _load(name, nginx, trace, figures, lambda: h2load(nginx.url(), RATE * seconds, rate=RATE, latencies=True))
+    figures[f"{name}: p50 latency, ms"].append(sent.percentile(50))
+    figures[f"{name}: p99 latency, ms"].append(sent.percentile(99))
+    with _stranger(like, "saturated"):
+        sent = _load("saturated", nginx, trace, figures, lambda: wrk(nginx.url(), seconds))
     figures[RATE_SATURATED].append(sent.answered / sent.seconds)
-
-
-def _at_rate(nginx: Nginx, trace: Trace | None, figures: Figures, seconds: int) -> None:
-    sent = _load(f"{RATE:,}/s", nginx, trace, figures, lambda: h2load(nginx.url(), RATE * seconds, rate=RATE, latencies=True))
-    figures[f"{RATE:,}/s: p50 latency, ms"].append(sent.percentile(50))
-    figures[f"{RATE:,}/s: p99 latency, ms"].append(sent.percentile(99))
 
 
 def _load(name: str, nginx: Nginx, trace: Trace | None, figures: Figures, send: Callable[[], Sent]) -> Sent:
@@ -111,11 +118,14 @@ def _compare(alone: Figures, watched: Figures, crowded: Figures) -> None:
                 machine.figure(name, figures[name], condition, beside, digits)
 
 
-def _explain(alone: Figures, watched: Figures) -> None:
-    """Two causes of lost throughput: each request costs nginx more, and Clovisor's process wants the same CPUs."""
-    cost = f"saturated: nginx, {US}"
-    loss = 1 - statistics.median(watched[RATE_SATURATED]) / statistics.median(alone[RATE_SATURATED])
-    dearer = 1 - statistics.median(alone[cost]) / statistics.median(watched[cost])
-    taken = statistics.median(watched["saturated: Clovisor, cores"]) / (os.cpu_count() or 1)
-    machine.line(f"at saturation {loss:.1%} of the throughput was lost; nginx's dearer requests alone lose {dearer:.1%}")
-    machine.line(f"and Clovisor's process used {taken:.1%} of all {os.cpu_count()} CPUs")
+def _explain(alone: Figures, watched: Figures, crowded: Figures) -> None:
+    """What of the lost throughput is due to the CPU that Clovisor's process took, and what to its datapath."""
+    rate, with_clovisor, with_stranger = (statistics.median(f[RATE_SATURATED]) for f in (alone, watched, crowded))
+    taken = statistics.median(watched["saturated: Clovisor, cores"])
+    loss, explained = 1 - with_clovisor / rate, 1 - with_stranger / rate
+    machine.line(
+        f"at saturation {loss:.1%} of the throughput was lost; Clovisor's process used {taken:.2f} of {os.cpu_count()} CPUs"
+    )
+    machine.line(
+        f"a stranger that uses as much costs {explained:.1%}: what remains for the datapath is {loss - explained:+.1%}"
+    )
