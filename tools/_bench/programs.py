@@ -30,7 +30,7 @@ STEPS: Final = {
 }
 CALL_FAILED: Final = -2
 """What a step returns when nothing is in `next`."""
-CLOCKS: Final = {"clock": "bpf_ktime_get_ns"} | ({"coarse_clock": "bpf_ktime_get_coarse_ns"} if loader._features() else {})
+CLOCKS: Final = {"clock": "bpf_ktime_get_ns", "coarse_clock": "bpf_ktime_get_coarse_ns"}
 NAMES: Final = ("empty", *CLOCKS, *STEPS)
 
 
