@@ -95,8 +95,11 @@ class Red:
         durations.add(session.duration_ns)
 
     def edges(self) -> list[Edge]:
-        """Every edge, each side by itself, the busiest first; OTHER last, where it has any."""
-        found = sorted(self._edges.copy().values(), key=lambda edge: -edge.calls)
+        """Every edge, each side by itself: the busiest first, then the longest, as callers take longer than who they call.
+
+        OTHER comes last, where it has any.
+        """
+        found = sorted(self._edges.copy().values(), key=lambda edge: (-edge.calls, -edge.durations.quantile(0.5)))
         return [*found, self._other] if self._other.calls else found
 
     def calls(self) -> list[Edge]:
