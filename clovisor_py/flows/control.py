@@ -1,7 +1,8 @@
 """Control: the engine's only way back to the kernel, and it says so little that a capture file can ignore it.
 
 Both calls are advice. The kernel enforces budgets on its own (user space is too late by design), so an implementation
-may be slow, may drop a call, and must not raise: the engine goes on the same way whether it was heeded or not.
+may be slow, may drop a call (and counts it), and must not raise: the engine goes on the same way whether it was heeded or
+not.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ NONE: Final = "none"
 
 
 class Control(typing.Protocol):
-    """What `agent.py` does to the kernel's control map when the engine has learned something of a flow."""
+    """What `kernel/datapath.py` does to the kernel's control map when the engine has learned something of a flow."""
 
     def capture(self, flow_id: Hashable, mode: str) -> None:
         """The flow's protocol is known (`head` or `full`), or it never will be (`none`)."""
 
     def skip_until(self, flow_id: Hashable, direction: int, seq: int) -> None:
-        """Payload of `direction` that ends at TCP sequence number `seq` or earlier is not needed (headers still are)."""
+        """Payload of `direction` that ends at TCP sequence number `seq` or earlier is not needed (headers still are).
+
+        It holds until payload that ends later is seen: sequence numbers come round, a skip does not.
+        """
 
 
 class NoControl:

@@ -17,8 +17,9 @@ HOLE_NS: Final = 1_000_000_000
 """How long a hole may be late: longer than a retransmission takes (200 ms and up), shorter than a user waits for a span."""
 DETECT_NS: Final = 1_000_000_000
 """How long bytes wait for further evidence before what there is decides."""
-QUIET_NS: Final = 5_000_000_000
-"""A message whose end was not captured is reported after so long a silence, though its turn may go on."""
+QUIET_NS: Final = 2_000_000_000
+"""A message whose end was not captured (a long chunked body) is reported after so long a silence, though its turn may go on:
+a session that somebody waits for, against one that is reported before its last pause is over, and says `truncated`."""
 
 
 class Deadlines:
@@ -41,10 +42,10 @@ class Deadlines:
             if flow.pairing.oldest_ns:
                 due.append(self._overdue_ns(flow))
                 flow.pairing.watched = True
-            elif flow.udp:
-                due.append(flow.last_ns + self._timeout_ns)
         elif flow.detector is not None and flow.detector.waiting:
             due.append(flow.last_ns + DETECT_NS)
+        if flow.udp and not due:
+            due.append(flow.last_ns + self._timeout_ns)
         if due:
             self._agenda.add(flow.id, min(due))
 
@@ -53,7 +54,7 @@ class Deadlines:
         assert flow.readers is not None and flow.pairing is not None
         oldest = flow.pairing.oldest_ns
         answer = flow.readers[flow.server]
-        if flow.pairing.in_order and answer.open.start_ns and answer.state == READING:
+        if flow.pairing.in_order and answer.open.start_ns and answer.state in (READING, BLIND):
             oldest = max(oldest, flow.last_ns)
         return oldest + self._timeout_ns
 
@@ -82,6 +83,6 @@ class Deadlines:
             flow.pairing.expire(now_ns - self._timeout_ns, now_ns)
 
     def spent(self, flow: Flow, now_ns: int) -> bool:
-        """Datagrams have no end of their own: it is over when nothing is asked any more."""
-        waits = flow.pairing is None or flow.pairing.oldest_ns
+        """Datagrams have no end of their own: it is over when nothing is asked any more, or nobody can read it."""
+        waits = flow.pairing is not None and flow.pairing.oldest_ns
         return flow.udp and not waits and flow.last_ns + self._timeout_ns <= now_ns

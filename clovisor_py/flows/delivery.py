@@ -148,8 +148,9 @@ class Delivery:
 
     def give_up(self, flow: Flow, reason: str, now_ns: int) -> None:
         for stream in flow.streams:
-            self._ledger.opaque += sum(piece.weight for piece in stream.held)
-            stream.held.clear()
+            self._ledger.opaque += sum(piece.weight for piece in stream.forget_held())
+        for reader in flow.readers or ():
+            reader.dismiss()
         pairing, flow.pairing, flow.readers, flow.detector = flow.pairing, None, None, None
         flow.opaque = True
         self._ledger.count_unparsed(flow.server_end.port, reason)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+BUFFERED_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that wait in all flows together, for their parser or for earlier bytes. Beyond it every flow that wants to keep more
+loses what it keeps (`buffer_overflows`, `held_evicted`)."""
 UNPARSED_PORTS: Final = 256
 """Server ports told apart among unparsed flows; those of further ports are counted under port 0."""
 
 
 class Ledger:
-    """Counters since the start; all only grow. Slotted because the hot path adds to them."""
+    """Counters since the start; all but `buffered` only grow. Slotted because the hot path adds to them."""
 
     __slots__ = (
-        "buffer_overflows",  # unread bytes of one direction beyond BUFFER_BYTES: a violation each
+        "buffer_overflows",  # unread bytes of one direction beyond BUFFER_BYTES, or of all: a violation each
+        "buffered",  # bytes that wait now, in all flows
         "controls",  # SYN, FIN, RST (and bare ACKs, where a source has them) without payload
         "cut_bytes",  # payload bytes that the source kept back on purpose
         "duplicates",  # payload segments whose bytes had all been seen before
@@ -56,6 +60,7 @@ class Ledger:
         """(server port, reason) to flows."""
 
     buffer_overflows: int
+    buffered: int
     controls: int
     cut_bytes: int
     duplicates: int

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from clovisor_py.errors import ClovisorError, ProtocolError
-from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
 from clovisor_py.flows.open_message import OpenMessage
 from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.stream import SEQ_MASK
@@ -44,7 +44,7 @@ class Loop:
     """`run` may be called while `fast`. Offsets count the direction's bytes from its first."""
 
     __slots__ = (
-        "_age_ns", "_buffer", "_cursor", "_ledger", "_missed", "_origin", "_pairing", "_parser", "_skip_until", "_sought",
+        "_accounted", "_age_ns", "_buffer", "_cursor", "_ledger", "_missed", "_origin", "_pairing", "_parser", "_skip_until", "_sought",
         "_take", "end", "fast", "fresh", "open", "parse", "sender", "skip", "state", "violations",
     )  # fmt: skip
 
@@ -77,6 +77,8 @@ class Loop:
         self.open = OpenMessage()
         self._buffer = bytearray()
         """Unread bytes."""
+        self._accounted = 0
+        """How many of them are in the ledger's sum."""
         self.skip = 0
         """Bytes to come that the parser does not want."""
         self._sought = 0
@@ -173,9 +175,11 @@ class Loop:
             del self._buffer[:pos]
         else:
             self._buffer = bytearray(memoryview(data)[pos:])
-        if len(self._buffer) > BUFFER_BYTES:
-            self._ledger.buffer_overflows += 1
-            self._violated(b"", 0)
+        if self._buffer:
+            self.account()
+            if len(self._buffer) > BUFFER_BYTES or self._ledger.buffered > BUFFERED_BYTES:
+                self._ledger.buffer_overflows += 1
+                self._violated(b"", 0)
         self.fast = not (self._buffer or self.skip or self.open.start_ns or self.fresh or self.state)
 
     def _open_unread(self, time_ns: int) -> None:
@@ -242,4 +246,14 @@ class Loop:
     def _drop_unread(self) -> None:
         if self._buffer:
             self._buffer = bytearray()
+            self.account()
         self.open.marks.clear()
+
+    def account(self) -> None:
+        """Keep the sum over all flows."""
+        self._ledger.buffered += len(self._buffer) - self._accounted
+        self._accounted = len(self._buffer)
+
+    def dismiss(self) -> None:
+        """The flow is followed no more."""
+        self._drop_unread()

@@ -8,7 +8,6 @@ being paired with somebody else's response.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
@@ -126,7 +125,7 @@ class InOrder(Pairing):
 
     def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
         super().__init__(facts, ledger, emit, watch)
-        self._waiting: deque[Pending] = deque()
+        self._waiting: list[Pending] = []
         self._abandoned = 0
         """Requests at the front of the order that were reported already: so many responses are late."""
         self._answering_ns = 0
@@ -152,7 +151,7 @@ class InOrder(Pairing):
                 self.watched = True
                 self._watch(message.end_ns)
             if len(waiting) > MAX_PENDING:
-                waiting.popleft()
+                waiting.pop(0)
                 self._abandoned += 1
                 self._ledger.pending_evicted += 1
         elif kind is _RESPONSE:
@@ -160,7 +159,7 @@ class InOrder(Pairing):
                 self._abandoned -= 1
                 self._ledger.late_responses += 1
             elif waiting and waiting[0][0].start_ns <= message.start_ns:
-                request, first = waiting.popleft()
+                request, first = waiting.pop(0)
                 self._answering_ns = 0
                 self.answered(request, message, first or fresh, broken)
             else:
@@ -172,7 +171,7 @@ class InOrder(Pairing):
 
     def expire(self, before_ns: int, now_ns: int) -> None:
         while 0 < self.oldest_ns <= before_ns:
-            request, fresh = self._waiting.popleft()
+            request, fresh = self._waiting.pop(0)
             self._abandoned += 1
             self._answering_ns = 0
             self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
@@ -189,7 +188,7 @@ class InOrder(Pairing):
 
     def drain(self) -> Iterator[Pending]:
         while self._waiting:
-            yield self._waiting.popleft()
+            yield self._waiting.pop(0)
 
     @property
     def oldest_ns(self) -> int:

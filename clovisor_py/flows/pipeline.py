@@ -192,7 +192,8 @@ class Pipeline:
         if tcp_flags & SYN:
             stream.open(seq)
             seq = (seq + 1) & SEQ_MASK
-        if tcp_flags & ACK:
+        missing = (segment.ack - flow.streams[1 - direction].next_seq) & SEQ_MASK
+        if tcp_flags & ACK and (flow.seen != 3 or 0 < missing <= MAX_WINDOW):
             self._guarded(flow, time_ns, partial(self._acknowledge, segment=segment))
         if segment.length or tcp_flags & FIN:
             fin, turn = bool(tcp_flags & FIN), bool(segment.flags & TURN)
@@ -262,6 +263,8 @@ class Pipeline:
 
     def _forget(self, flow: Flow) -> None:
         self._agenda.forget(flow.id)
+        for reader in flow.readers or ():
+            reader.dismiss()
         self.ledger.flows_one_direction += not flow.udp and flow.seen != 3
 
     def _guarded(self, flow: Flow, now_ns: int, step: Callable[..., None], *args: Outcome | str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
 
 SEQ_MASK: Final = 0xFFFF_FFFF
 MAX_WINDOW: Final = 1 << 30
@@ -161,7 +161,17 @@ class Stream:
 
     def _insert(self, index: int, piece: Piece) -> None:
         self.held.insert(index, piece)
-        self.held_bytes += len(piece.data)
+        self._account(len(piece.data))
+
+    def _account(self, size: int) -> None:
+        self.held_bytes += size
+        self._ledger.buffered += size
+
+    def forget_held(self) -> list[Piece]:
+        """What waited, and waits no more."""
+        forgotten, self.held = self.held, []
+        self._account(-self.held_bytes)
+        return forgotten
 
     def _lose(self, size: int, time_ns: int, ready: list[Piece]) -> None:
         """Step over `size` bytes that nobody will see, and go on with what waited behind them."""
@@ -179,17 +189,14 @@ class Stream:
         held = self.held
         while held and held[0].seq == self.next_seq and not self.ended:
             piece = held.pop(0)
-            self.held_bytes -= len(piece.data)
+            self._account(-len(piece.data))
             self._advance(piece)
             ready.append(piece)
             if held:
                 self.hole_since_ns = held[0].time_ns
         if self.ended:
-            for piece in held:
-                self._ledger.late += piece.weight
-            held.clear()
-            self.held_bytes = 0
-        elif len(held) > HELD_PIECES or self.held_bytes > HELD_BYTES:
+            self._ledger.late += sum(piece.weight for piece in self.forget_held())
+        elif held and (len(held) > HELD_PIECES or self.held_bytes > HELD_BYTES or self._ledger.buffered > BUFFERED_BYTES):
             self._ledger.held_evicted += 1
             self._lose(self._ahead(held[0].seq), held[0].time_ns, ready)
         return ready

@@ -20,8 +20,9 @@ from clovisor_py.model.segment import FROM_POD, SYN, UDP, Segment
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
 
-MAX_FLOWS: Final = 65536
-"""Connections at once, as many as the kernel tracks on a node (clovisor.h). Beyond: `flows_evicted`."""
+MAX_FLOWS: Final = 16384
+"""Connections at once, at 4 to 7 kB each; as many as one pod may have. Beyond: `flows_evicted`, the one silent longest; the
+kernel still tracks it, and if it speaks again it is mid-stream."""
 LINGER_NS: Final = 2_000_000_000
 """How long a closed flow's id is remembered: longer than retransmissions of its last segments take."""
 MAX_CLOSED: Final = 65536

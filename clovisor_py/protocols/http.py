@@ -11,7 +11,6 @@ wait are kept. Unread bytes are looked at once: what was searched of half a head
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -154,7 +153,7 @@ class HttpParser:
 
     def __init__(self) -> None:
         self._halves = (_Half("http.request.body.size"), _Half("http.response.body.size"))
-        self._pending: deque[str] = deque(maxlen=MAX_PENDING)
+        self._pending: list[str] = []
         self._tunnel = False
 
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
@@ -191,8 +190,7 @@ class HttpParser:
         self._halves[sender].reset()
         if sender == SERVER:
             # Responses were lost, nobody knows how many. Who does not pipeline waits for the newest request only.
-            while len(self._pending) > 1:
-                self._pending.popleft()
+            del self._pending[:-1]
         return start.find(sender, data)
 
     def _begin(self, sender: int, half: _Half, cursor: Cursor, raw: bytes) -> Message | None:
@@ -226,10 +224,12 @@ class HttpParser:
         if sender == CLIENT:
             message = head.request(raw, lower)
             self._pending.append(message.operation)
+            if len(self._pending) > MAX_PENDING:
+                del self._pending[0]
             return message, ""
         message = head.response(raw)
         answers = self._pending and message.kind is Kind.RESPONSE
-        return message, self._pending.popleft() if answers else ""
+        return message, self._pending.pop(0) if answers else ""
 
     def _hide_rest_of_head(self, sender: int, half: _Half) -> None:
         """Half a head has come and no more will: with a whole start line, it is a message."""

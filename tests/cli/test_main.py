@@ -61,7 +61,7 @@ def test_usage(arguments: list[str], sentence: str) -> None:
 @as_root
 @pytest.mark.parametrize("arguments", [["trace", "lo"], ["demo"], ["detach"]])
 def test_no_privileges(arguments: list[str]) -> None:
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", CLOVISOR, *arguments]
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", CLOVISOR, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("clovisor: ")
@@ -71,7 +71,8 @@ def test_no_privileges(arguments: list[str]) -> None:
 @pytest.mark.live
 @as_root
 def test_no_bpffs() -> None:
-    command = ["unshare", "--mount", "sh", "-c", f"umount -l /sys/fs/bpf; exec {CLOVISOR} trace lo"]
+    away = f"mount --make-rprivate /sys && umount -l /sys/fs/bpf && exec {CLOVISOR} trace lo"
+    command = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", away]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "mount -t bpf bpf /sys/fs/bpf" in done.stderr

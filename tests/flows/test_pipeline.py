@@ -234,7 +234,7 @@ def test_holes_expire_at_a_tick():
 def test_an_unseen_end_is_reported_when_it_falls_silent():
     engine = pipeline(protocols={"lines": LINES})
     talk = Conversation().handshake().client("ask a\n").server("ok a 9\nabcdefghiok b", captured=2)
-    assert engine.feed(talk.segments) == [] == engine.tick(talk.now + 4 * SECOND)
+    assert engine.feed(talk.segments) == [] == engine.tick(talk.now + 1 * SECOND)
     (session,) = engine.tick(talk.now + 5 * SECOND)
     assert session.truncated
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from clovisor_py.flows import loop, stream
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.segment import TURN
 from clovisor_py.protocols._registry import registry
-from tests.support.segments import MS, Conversation
+from tests.support.segments import MS, SECOND, Conversation
 
 pytestmark = pytest.mark.skipif("http" not in registry(), reason="protocols/http.py is not there")
 
@@ -18,7 +19,9 @@ CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 def run(talk):
     engine = Pipeline()
-    return engine.feed(talk.segments) + engine.close(talk.now), engine.ledger
+    sessions = engine.feed(talk.segments) + engine.close(talk.now)
+    assert engine.ledger.buffered == 0
+    return sessions, engine.ledger
 
 
 def rows(sessions):
@@ -124,3 +127,56 @@ def test_a_request_that_was_lost_takes_its_own_answer_only():
     sessions, ledger = run(talk.close())
     assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 2
     assert ledger.orphan_responses == 1
+
+
+def test_a_download_that_is_on_its_way_does_not_time_out():
+    """A minute of chunks of which only the first was captured: the answer comes, its end is unseen."""
+    engine = Pipeline(request_timeout_s=30)
+    talk = Conversation().handshake().client(GET).server(CHUNKED + "3\r\nabc\r\n")
+    sessions = engine.feed(talk.segments)
+    for _ in range(60):
+        talk.segments.clear()
+        talk.wait(SECOND).server("x" * 1000, captured=0)
+        sessions += engine.feed(talk.segments) + engine.tick(talk.now)
+    assert sessions == []
+    (session,) = engine.tick(talk.now + 3 * SECOND)
+    assert rows([session]) == [("GET", "/greet", "200", "ok")]
+    assert session.truncated and session.duration_ns > 59 * SECOND
+    assert engine.ledger.late_responses == 0
+
+
+def test_all_flows_together_keep_a_bounded_number_of_bytes(monkeypatch):
+    for module in (loop, stream):
+        monkeypatch.setattr(module, "BUFFERED_BYTES", 10_000)
+    engine = Pipeline()
+    for number in range(100):
+        talk = Conversation(flow_id=number).handshake().client("GET /half HTTP/1.1\r\nX: " + "x" * 500)
+        engine.feed(talk.segments)
+        assert engine.ledger.buffered <= 11_000
+    assert engine.ledger.buffer_overflows > 50
+    engine.close(talk.now)
+    assert engine.ledger.buffered == 0
+
+
+def test_what_is_held_for_earlier_bytes_is_bounded_in_all(monkeypatch):
+    for module in (loop, stream):
+        monkeypatch.setattr(module, "BUFFERED_BYTES", 10_000)
+    engine = Pipeline()
+    for number in range(100):
+        talk = Conversation(flow_id=number).handshake().client(GET).server("HTTP", lost=True).client("x" * 500)
+        talk.client("y" * 10, lost=True).client("x" * 500)
+        engine.feed(talk.segments)
+        assert engine.ledger.buffered <= 11_000
+    engine.close(talk.now)
+    assert engine.ledger.buffered == 0
+
+
+def test_datagrams_that_nobody_can_read_are_forgotten_soon():
+    engine = Pipeline(request_timeout_s=30, flow_idle_s=120)
+    for number in range(50):
+        talk = Conversation(flow_id=number, udp=True, server_port=53).client("\x00\x01query").server("\x00\x01answer")
+        engine.feed(talk.segments)
+    assert engine.flows == 50
+    for second in range(40):
+        engine.tick(talk.now + second * SECOND)
+    assert engine.flows == 0
