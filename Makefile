@@ -1,5 +1,5 @@
 # Two commands for a fresh clone on Debian, as root: `make demo` shows Clovisor at work, `make test` proves it.
-# Both install what is missing first (tools/setup); options for the command go into ARGS: make demo ARGS='--seconds 5'.
+# Both install what is missing first (tools/setup); options for the command go into ARGS: make demo ARGS='--requests 50'.
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -20,7 +20,7 @@ setup: ## install what `clovisor` needs: packages, .venv, bpffs
 setup-test:
 	@tools/setup --test
 
-demo: setup ## set up, then trace four small pods for some seconds
+demo: setup ## set up, then trace five small pods for some seconds
 	@$(BIN)/clovisor demo $(ARGS)
 
 test: setup-test ## set up, then all checks: lint, format, types, layers, tests with coverage

@@ -50,6 +50,7 @@ class Report:
     """What an agent saw and did not see, up to now."""
 
     seconds: float
+    """From attaching to the end, or until now."""
     red: Red
     shown: Red
     """Only what passed the filter."""
@@ -100,6 +101,7 @@ class Agent:
         self._fanout = fanout
         self._keep = keep
         self._left = limit
+        self._started = self._ended = 0.0
         self.pipeline = Pipeline(
             hints=dict(hints or {}),
             control=self.datapath,
@@ -137,6 +139,7 @@ class Agent:
             self.directory.add(veth.ifindex, veth.label, veth.addresses)
             self.datapath.attach(veth.ifindex)
             self._veths[veth.ifindex] = veth
+        self._started = time.monotonic()
         for ifindex in self.datapath.retain(set(self._veths)):
             _log.info("interface %d was a predecessor's and is traced no more", ifindex)
 
@@ -161,10 +164,17 @@ class Agent:
                 return
 
     def finish(self) -> None:
-        """Read what is left in the ring, and end what is open. The exporters are closed by who made them."""
+        """Capture no more, read what is left in the ring, and end what is open.
+
+        In this order, or the kernel would count as captured what nobody reads any more. The exporters are closed by who
+        made them.
+        """
+        self.datapath.silence()
         while batch := self.datapath.ring.read(self.source.now_ns() - time.monotonic_ns()):
             self._deliver(self.pipeline.feed(batch))
         self._deliver(self.pipeline.close(self.source.now_ns()))
+        self._look()
+        self._ended = time.monotonic()
 
     @property
     def veths(self) -> list[Veth]:
@@ -172,10 +182,11 @@ class Agent:
         return list(self._veths.values())
 
     def report(self) -> Report:
-        """Also after the end; the kernel's counters are those of the last look then."""
-        self._look()
+        """Also after the end; the kernel's counters are those of `finish` then."""
+        if not self._ended:
+            self._look()
         return Report(
-            seconds=time.monotonic() - self._started,
+            seconds=(self._ended or time.monotonic()) - self._started,
             red=self._red,
             shown=self._shown,
             pods=dict(self._last_stats),
@@ -187,7 +198,7 @@ class Agent:
         )
 
     def _deliver(self, sessions: list[Session]) -> None:
-        if not sessions or self._left == 0:
+        if not sessions:
             return
         name, add, keep = self.directory.name, self._red.add, self._keep
         shown = []
@@ -208,7 +219,7 @@ class Agent:
     def _look(self) -> None:
         """Fetch the kernel's counters while they are there."""
         for ifindex, veth in self._veths.items():
-            if "ring" in self.datapath.maps.fds and (stats := self.datapath.stats(ifindex)) is not None:
+            if (stats := self.datapath.stats(ifindex)) is not None:
                 self._last_stats[veth.name] = stats
 
     def _keep_house(self) -> None:
@@ -254,7 +265,8 @@ class Agent:
         return heaviest, behind
 
     def _repair(self) -> None:
-        for ifindex, veth in list(self._veths.items()):
+        for ifindex in self.datapath.broken():
+            veth = self._veths[ifindex]
             try:
                 if self.datapath.repair(ifindex):
                     self._repairs += 1

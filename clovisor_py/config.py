@@ -25,7 +25,8 @@ class Settings:
     of a traced nginx on two shared CPUs: 2.8 ms with 20 ms, 1.3 ms with 5 ms, at the same cost)."""
 
     wake_bytes: int = 256 * 1024
-    """The kernel wakes the reader early after so many bytes on one CPU: an eighth of the ring is far from full."""
+    """The kernel wakes the reader early after so many bytes on one CPU: a 32nd of the ring, so that several busy CPUs at once
+    are still far from filling it."""
 
     cpu_share: float = 0.5
     """Share of one core that user space may use before it lowers what the kernel captures."""

@@ -39,5 +39,9 @@ class ExportFailed(ClovisorError):
     """An exporter could not deliver a batch; the worker counts it and goes on."""
 
 
+class SinkGone(ExportFailed):
+    """Nobody will ever read what an exporter delivers (the pipe's reader has ended); the worker counts it and ends."""
+
+
 class ProtocolError(ClovisorError):
     """Bytes that are not this protocol, said by a parser; the engine counts it and resynchronises."""

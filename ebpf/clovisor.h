@@ -148,7 +148,7 @@ struct cv_side {
     __u32 zero_windows;
     __u32 captured;      /* bytes, while detecting */
     __u32 turn_captured; /* bytes of the current turn */
-    __u32 pad;
+    __u32 skipped;       /* the skip_until that its payload has passed, which holds no more */
 };
 _Static_assert(sizeof(struct cv_side) == 72, "cv_side");
 
@@ -167,8 +167,8 @@ _Static_assert(sizeof(struct cv_session) == 192, "cv_session");
 /* controls[cookie] */
 struct cv_control {
     __u32 mode;
-    __u32 skipping;      /* bit per direction: skip_until holds */
-    __u32 skip_until[2]; /* payload that ends here or earlier is not needed */
+    __u32 skipping;      /* bit per direction: skip_until is set */
+    __u32 skip_until[2]; /* payload that ends here or earlier is not needed, until some ends later (cv_side.skipped) */
 };
 _Static_assert(sizeof(struct cv_control) == 16, "cv_control");
 

@@ -416,6 +416,18 @@ INLINE void admit(struct cv_session *s, struct cv_pod *pod, struct cv_pod_state 
         __sync_fetch_and_and(&s->state, ~(u64)CV_SHEDDING);
 }
 
+/* Whether this payload ends before what user space wants of its direction. Sequence numbers come round: a skip is over for good with
+ * the first payload beyond it, or 2 GiB later it would lie ahead again. Only here is every segment seen, at whatever speed. */
+INLINE bool skips(struct cv_side *side, struct packet *p, u32 until)
+{
+    if (side->skipped == until)
+        return false;
+    if ((s32)(p->seq + p->length - until) <= 0)
+        return true;
+    side->skipped = until;
+    return false;
+}
+
 /* How many payload bytes go up. `why` is the counter that the segment ends in: CAPTURED, or what kept it back. */
 INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u32 direction, u64 now,
                   u32 *why)
@@ -424,6 +436,7 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
     struct cv_control *control = controls.lookup(&s->cookie);
     u32 mode = control ? control->mode : pod->mode;
     u32 want = p->length, left = want;
+    bool skip = control && control->skipping & 1 << direction && skips(side, p, control->skip_until[direction & 1]);
 
     *why = CV_CAPTURED;
     if (mode == CV_MODE_NONE) {
@@ -449,7 +462,7 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
             *why = CV_CUT_POD;
         }
     }
-    if (control && control->skipping & 1 << direction && (s32)(p->seq + p->length - control->skip_until[direction & 1]) <= 0) {
+    if (skip) {
         want = 0;
         *why = CV_CUT_SKIP;
     }

@@ -5,21 +5,30 @@ from __future__ import annotations
 from clovisor_py.agent import Report
 from clovisor_py.exporters._screen import summary_lines
 from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
-from clovisor_py.metrics.red import total
+from clovisor_py.metrics.red import EDGES, OTHER, total
 
 LOST = {
-    Counter.SHED: "shed to stay within the CPU share",
+    Counter.SHED: "over the pod's budget",
     Counter.LOST_RING: "ring full",
     Counter.LOST_QUOTA: "over the pod's connection quota",
     Counter.LOST_MAP: "connection table full",
     Counter.LOST_LOAD: "unreadable",
 }
+PASSED_OVER = {
+    Counter.CONTROLS_LOST: "openings and ends of connections lost",
+    Counter.FRAGMENTS: "IP fragments passed over",
+    Counter.MALFORMED: "malformed packets",
+}
+"""Packets that SEGMENTS does not count."""
 ENGINE_LOSSES = {
     "orphan_responses": "responses without a request",
     "violations": "violations of the protocol",
     "parser_crashes": "parser crashes (please report them)",
+    "unseen_responses": "responses that passed unseen",
     "pending_evicted": "unanswered requests forgotten",
     "flows_evicted": "connections forgotten (table full)",
+    "held_evicted": "gaps declared early (too much waited behind them)",
+    "buffer_overflows": "messages too long to buffer",
     "gap_bytes": "bytes that passed unread",
     "late_responses": "answers after the timeout",
 }
@@ -51,8 +60,7 @@ def _segments(report: Report) -> str:
     lost = segments(*LOSSES)
     reasons = ", ".join(f"{text} {segments(counter):,}" for counter, text in LOST.items() if segments(counter))
     parts.append(f"lost {lost:,}" + (f" ({reasons})" if reasons else ""))
-    if fragments := segments(Counter.FRAGMENTS):
-        parts.append(f"IP fragments passed over {fragments:,}")
+    parts += [f"{text} {segments(counter):,}" for counter, text in PASSED_OVER.items() if segments(counter)]
     if report.unparsed:
         some = ", ".join(f":{port} {reason}" if port else reason for port, reason, _ in report.unparsed[:3])
         more = " …" if len(report.unparsed) > 3 else ""
@@ -70,6 +78,8 @@ def _engine(report: Report) -> str:
     found = [f"{text} {report.engine[name]:,}" for name, text in ENGINE_LOSSES.items() if report.engine.get(name)]
     if report.shed_seconds >= 0.1:
         found.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
+    if report.red.overflowed:
+        found.append(f"sessions of callers beyond {EDGES:,}, counted as {OTHER} {report.red.overflowed:,}")
     if report.repairs:
         found.append(f"filters put back {report.repairs}")
     return " · ".join(found)

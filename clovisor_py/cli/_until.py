@@ -1,4 +1,9 @@
-"""When a live command ends: its time is over, Ctrl-C, or SIGTERM. The first asks, the second Ctrl-C insists."""
+"""When a live command ends: its time is over, Ctrl-C, or SIGTERM. The first signal asks, the second insists.
+
+To insist is to wait for nothing more: not for the compiler, not for a slow exporter. What undoes the work is never cut short,
+as it would leave filters or namespaces on the node: from the end of `work` on, or from the second signal, further ones are
+noted and no more.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +15,39 @@ from types import FrameType
 
 
 class Until:
-    """Callable: whether it is time to end."""
+    """Callable: whether it is time to end. The time begins with `start`: what comes before it is preparation."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._seconds = seconds
+        self._end: float | None = None
         self.asked = False
+        self.leaving = False
+        """Signals change nothing any more: it is being cleaned up."""
+
+    def start(self) -> None:
+        """The seconds count from now."""
+        self._end = None if self._seconds is None else time.monotonic() + self._seconds
 
     def __call__(self) -> bool:
         return self.asked or (self._end is not None and time.monotonic() >= self._end)
 
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Put it innermost: its block may be broken off by a second signal, the ends of all `with` around it may not."""
+        try:
+            yield
+        finally:
+            self.leaving = True
+
 
 @contextmanager
 def until(seconds: float | None) -> Iterator[Until]:
-    """Signals end the block's loop in an orderly way; a second one raises KeyboardInterrupt, and `with` still cleans up."""
+    """Signals end the block's loop in an orderly way; the second raises KeyboardInterrupt, once, and not in a clean-up."""
     state = Until(seconds)
 
     def ask(signum: int, frame: FrameType | None) -> None:
-        if state.asked:
+        if state.asked and not state.leaving:
+            state.leaving = True
             raise KeyboardInterrupt
         state.asked = True
 

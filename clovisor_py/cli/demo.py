@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
 from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
-from clovisor_py.cli._until import Until, until
+from clovisor_py.cli._until import until
 from clovisor_py.cli.trace import CONSOLE
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
 from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.exporters._registry import parse
 from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.kernel.probe import Machine, State, check_jaeger, require_bpffs, require_root
 from clovisor_py.kernel.targets import Veth
@@ -25,7 +26,7 @@ PICTURE = """\
                         └──▶ reviews ──▶ ratings
 """
 LOCAL_JAEGER = "jaeger://127.0.0.1:6831"
-UI = "http://127.0.0.1:16686/trace/"
+UI = "http://{host}:16686/trace/"
 FRONT = "productpage"
 SETTLE_S = 0.3
 """After the client's last answer, the last records are on their way for one poll of the ring."""
@@ -51,7 +52,7 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
     """
     require_root()
     require_bpffs()
-    if not any(url.startswith("jaeger:") for url in exports) and check_jaeger(Machine()).state is State.OK:
+    if not _jaeger_hosts(exports) and check_jaeger(Machine()).state is State.OK:
         exports = (*exports, LOCAL_JAEGER)
     settings = Settings()
     with (
@@ -59,21 +60,22 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
         Playground() as playground,
         open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
         Agent(settings, fanout) as agent,
+        stop.work(),
     ):
         _say(PICTURE)
         agent.attach([Veth(p.ifindex, p.veth, p.name, tuple(filter(None, (p.ipv4, p.ipv6))), "eth0") for p in playground.pods])
         playground.start_traffic(requests, rate)
-        agent.run(_when_done(playground, stop))
+        agent.run(_when_done(playground, lambda: stop() or fanout.gone))
         agent.finish()
+        sent = sum(record["service"] == CLIENT for record in playground.truth())  # now: closing may take seconds
         fanout.close()
         report = agent.report()
-        sent = sum(record["service"] == CLIENT for record in playground.truth())
         _say("\n".join(["", *_closing(report, sent, exports)]))
     return 0
 
 
-def _when_done(playground: Playground, stop: Until) -> Callable[[], bool]:
-    """Stop when the client has ended and its last records had time to come up, or when the user says so."""
+def _when_done(playground: Playground, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Stop when the client has ended and its last records had time to come up, or when `stop` says so."""
     ended: list[float] = []
 
     def over() -> bool:
@@ -91,12 +93,19 @@ def _closing(report: Report, sent: int, exports: tuple[str, ...]) -> list[str]:
     both = min(seen.get(Side.CLIENT, 0), seen.get(Side.SERVER, 0))
     lines = [*table, "", f"  {both:,} of {sent:,} requests of the client seen, at both ends"]
     lines += [f"  {line}" if index == 0 else line for index, line in enumerate(_summary.lines(report))]
+    jaegers = _jaeger_hosts(exports)
     slowest = report.red.total().slowest
-    if LOCAL_JAEGER in exports and slowest is not None:
-        lines.append(f"  traces: {UI}{span_of(slowest).trace_id:032x}")
-    elif not any(url.startswith("jaeger:") for url in exports):
+    if slowest is not None:
+        lines += [f"  traces: {UI.format(host=host)}{span_of(slowest).trace_id:032x}" for host in jaegers]
+    if not jaegers:
         lines.append("  no Jaeger on this machine: --export jaeger://HOST")
     return lines
+
+
+def _jaeger_hosts(exports: Sequence[str]) -> list[str]:
+    """The Jaegers among these export URLs, each once, as one writes a host in a URL."""
+    hosts = [url.host for url in map(parse, exports) if url.scheme == "jaeger"]
+    return [f"[{host}]" if ":" in host else host for host in dict.fromkeys(hosts)]
 
 
 def _say(text: str) -> None:

@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import pkgutil
 import sys
+import threading
+from contextlib import suppress
+from typing import NoReturn
 
 import click
 
 from clovisor_py import __version__, cli
 from clovisor_py.errors import ClovisorError
+from clovisor_py.model.text import printable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C where a command has no better answer (128 + SIGINT)."""
+
+
+class Printable(logging.Formatter):
+    """Log lines may quote what others wrote; no terminal obeys it. Line breaks stay: a traceback has several."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 class Commands(click.Group):
@@ -43,7 +55,7 @@ def clovisor(verbose: int) -> None:
     \b
     Examples:
       clovisor doctor                        what this machine lacks, if anything
-      clovisor demo                          four small pods, traced
+      clovisor demo                          five small pods, traced
       clovisor trace web                     the sessions of the network namespace 'web'
       clovisor trace vethc1a2 --status 5xx   only what failed, by host veth
       clovisor detach                        remove every trace of Clovisor from this node
@@ -51,15 +63,18 @@ def clovisor(verbose: int) -> None:
     Shell completion: eval "$(_CLOVISOR_COMPLETE=bash_source clovisor)" (or zsh_source, fish_source).
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(stream=sys.stderr, level=level, format="clovisor: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Printable("clovisor: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
 
 
 def main() -> None:
     """Entry point of the console script."""
+    stdout, stderr = sys.stdout, sys.stderr
     try:
         status = clovisor.main(prog_name="clovisor", standalone_mode=False)
     except ClovisorError as error:
-        click.echo(f"clovisor: {error}", err=True)
+        click.echo(f"clovisor: {printable(str(error))}", err=True)
         status = error.exit_status
     except click.exceptions.Abort:
         status = INTERRUPTED
@@ -67,7 +82,21 @@ def main() -> None:
         asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "clovisor"
         click.echo(f"clovisor: {error.format_message().replace(chr(10), ' ')} See {asked} --help.", err=True)
         status = error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()  # `clovisor trace … | head`: the reader has seen enough
-        status = 0
-    sys.exit(status if isinstance(status, int) else 0)
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        sys.stdout, sys.stderr = stdout, stderr  # click wraps them where a pipe's reader has gone
+        status = 0  # `clovisor --help | head -1`: it has seen enough
+    _leave(status if isinstance(status, int) else 0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End, whatever has become of standard output: the interpreter's own end would flush it, and complain or hang."""
+    if any(thread.daemon for thread in threading.enumerate()):
+        os._exit(status)  # an exporter hangs, perhaps with standard output locked; its losses have been counted and said
+    with suppress(ValueError):  # closed by somebody
+        try:
+            sys.stdout.flush()
+        except OSError:  # nobody reads it, and so nobody shall be told
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)

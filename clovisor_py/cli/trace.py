@@ -15,6 +15,7 @@ from clovisor_py.errors import ClovisorError
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from clovisor_py.kernel.targets import Veth, resolve
+from clovisor_py.model.text import printable
 
 CONSOLE = {"line": "console:", "wide": "console:?format=wide", "json": "console:?format=json"}
 
@@ -27,7 +28,7 @@ def describe(veth: Veth, hints: dict[int, str]) -> str:
 
 
 def _remark(text: str) -> None:
-    click.secho(text, err=True, dim=True)
+    click.secho(printable(text), err=True, dim=True)
 
 
 def _mute(text: str) -> None:
@@ -47,7 +48,7 @@ def _mute(text: str) -> None:
     "--status", "statuses", multiple=True, metavar="STATUS", help="Only this status (404), class (5xx) or outcome (timeout)."
 )
 @click.option("--slower-than", "slower_ns", type=Duration(), help="Only sessions that took as long.")
-@click.option("--duration", "duration_ns", type=Duration(), help="End after this time.")
+@click.option("--duration", "duration_ns", type=Duration(), help="End after this time of tracing.")
 @click.option("--count", type=click.IntRange(1), help="End after so many sessions.")
 @click.option(
     "--cpu-share", type=click.FloatRange(0.05, 16), help="Of one core, before the kernel captures less.  [default: 0.5]"
@@ -67,7 +68,7 @@ def COMMAND(
     cpu_share: float | None,
     quiet: bool,
 ) -> int:
-    """Show what pods say, live, until Ctrl-C; then a summary.
+    """Show what pods say, live, until Ctrl-C or until nobody reads it; then a summary.
 
     A TARGET is a host veth, a network namespace, or a pid.
 
@@ -92,12 +93,14 @@ def COMMAND(
         until(None if duration_ns is None else duration_ns / 1e9) as stop,
         open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
         Agent(settings, fanout, hints=dict(hints), keep=keep, limit=count) as agent,
+        stop.work(),
     ):
         agent.attach(veths)
         for veth in veths:
             say(describe(veth, dict(hints)))
         say("Ctrl-C for the summary")
-        agent.run(stop)
+        stop.start()
+        agent.run(lambda: stop() or fanout.gone)
         agent.finish()
         left = bool(agent.veths)
         fanout.close()

@@ -31,7 +31,7 @@ class Sink(typing.Protocol):
     def export(self, sessions: Sequence[Session]) -> int:
         """Deliver a batch; answers how many of it were delivered (the worker counts the rest as refused).
 
-        Raises ExportFailed where nothing was delivered and trying again may help.
+        Raises ExportFailed where nothing was delivered and trying again may help, SinkGone where it never will.
         """
 
     def close(self) -> None:

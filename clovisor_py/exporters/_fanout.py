@@ -20,22 +20,29 @@ class Fanout:
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = tuple(workers)
+        self._until: float | None = None
 
     def offer(self, sessions: Sequence[Session]) -> None:
         """Hand a batch to every worker. Never blocks."""
         for worker in self._workers:
             worker.offer(sessions)
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will ever read what one of them delivers: the console's reader has ended."""
+        return any(worker.gone for worker in self._workers)
+
     def ledgers(self) -> Mapping[str, Ledger]:
         """Name (export URL) to its counts."""
         return {worker.name: worker.ledger() for worker in self._workers}
 
     def close(self, deadline_s: float = CLOSE_S) -> Mapping[str, Ledger]:
-        """Flush all of them within one deadline, at the same time; answers the final counts."""
-        until = time.monotonic() + deadline_s
-        for worker in self._workers:
-            worker.stop(deadline_s)
-        return {worker.name: worker.close(max(until - time.monotonic(), 0.0)) for worker in self._workers}
+        """Flush all of them within one deadline, at the same time; answers the final counts. The first deadline holds."""
+        if self._until is None:
+            self._until = time.monotonic() + deadline_s
+            for worker in self._workers:
+                worker.stop(deadline_s)
+        return {worker.name: worker.close(max(self._until - time.monotonic(), 0.0)) for worker in self._workers}
 
     def __enter__(self) -> Fanout:
         return self

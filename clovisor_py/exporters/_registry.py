@@ -1,12 +1,13 @@
 """Finds the exporters and takes their URLs apart; adding a file is adding an exporter.
 
 An exporter is a module of this package with an `EXPORTER`, or an entry point `clovisor.exporters` of an installed package
-(looked at only for a scheme that no module here has: a broken one costs nobody else anything).
+(looked at only for a scheme that no module here has; a broken one costs nobody else anything: it is passed over and said).
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,8 @@ from clovisor_py.exporters._api import Exporter, ExportUrl, Sink
 
 ENTRY_POINTS: Final = "clovisor.exporters"
 HIGHEST_PORT: Final = 65535
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -69,7 +72,10 @@ def open_sink(url: str) -> Sink:
 
 
 def exporter_of(scheme: str) -> Exporter | None:
-    """The exporter of that scheme, here or in an installed package; None where there is none."""
+    """The exporter of that scheme, here or in an installed package; None where there is none.
+
+    Raises EnvironmentLacking where there is none, and a package that may have it cannot be loaded.
+    """
     return registry().get(scheme) or _outside(scheme)
 
 
@@ -88,13 +94,19 @@ def _query(text: str) -> Mapping[str, str]:
 
 
 def _outside(scheme: str) -> Exporter | None:
+    broken: EnvironmentLacking | None = None
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             exporter = entry.load()
-        except Exception as error:  # somebody else's module: anything may come out of it
-            raise EnvironmentLacking(
+        except Exception as error:  # noqa: BLE001 (somebody else's module: anything may come out of it)
+            broken = EnvironmentLacking(
                 f"the exporter '{entry.name}' of another package cannot be loaded ({error}); repair or uninstall it."
-            ) from error
+            )
+            broken.__cause__ = error
+            log.info("%s", broken)
+            continue
         if isinstance(exporter, Exporter) and scheme in exporter.schemes:
             return exporter
+    if broken is not None:
+        raise broken
     return None

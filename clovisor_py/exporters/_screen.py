@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final
 
-from clovisor_py.exporters._text import brief, cells, clip, duration, fit, percent, printable
+from clovisor_py.exporters._text import brief, cells, clip, duration, fit, percent
 from clovisor_py.model.session import Outcome, Session
+from clovisor_py.model.text import printable
 from clovisor_py.model.workload import Endpoint, Workload
 
 NARROWEST: Final = 80

@@ -1,13 +1,14 @@
 """Text for a terminal: widths in cells, durations and counts for people, and nothing that a terminal would obey.
 
-What comes from the wire is hostile: an escape sequence in a path must not colour, move or type anything on the operator's
-screen, a right-to-left override must not turn a line around. `printable` is the one gate; everything shown passes it.
+What comes from the wire is hostile: `model.text.printable` is the one gate; everything shown passes it.
 """
 
 from __future__ import annotations
 
 from typing import Final
 from unicodedata import combining, east_asian_width
+
+from clovisor_py.model.text import printable
 
 ELLIPSIS: Final = "…"
 NS: Final = (("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
@@ -17,18 +18,6 @@ LONGEST_S: Final = 10_000
 """Seconds from which `duration` counts hours: so it never gets wider than 8 cells, up to a century."""
 CHARS_IN_CELL: Final = 4
 """Characters that are shown in one cell at most: a letter and three combining marks."""
-
-
-def printable(text: str) -> str:
-    """`text` with everything that is not a visible character written as an escape: `\\x1b`, `\\u202e`."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in text)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def cells(text: str) -> int:

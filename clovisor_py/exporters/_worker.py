@@ -7,9 +7,11 @@ happens, at any moment,
     offered = sent + dropped + waiting
 
 and `dropped` says why: `queue full` (the oldest went, the newest tell what is happening now), `refused` (the sink took the
-batch but not these), `failed` (tried again and again in vain), `stopped` (still there when time was up).
+batch but not these), `failed` (tried again and again in vain), `stopped` (still there when time was up), `reader gone`
+(nobody will ever read it: the worker has ended, and `gone` says so).
 
-The thread is no daemon, so that nothing is lost without being counted: whoever makes a Worker closes it (`with` does).
+Whoever makes a Worker closes it (`with` does): then nothing is lost without being counted. The thread is a daemon, so that a
+sink that never comes back (a full pipe that nobody reads, a hung file system) cannot keep the process from ending.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final
 
-from clovisor_py.errors import ExportFailed
+from clovisor_py.errors import ExportFailed, SinkGone
 from clovisor_py.exporters._api import Sink
 from clovisor_py.model.session import Session
 
@@ -44,6 +46,7 @@ QUEUE_FULL: Final = "queue full"
 REFUSED: Final = "refused"
 FAILED: Final = "failed"
 STOPPED: Final = "stopped"
+GONE: Final = "reader gone"
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +81,13 @@ class Worker:
         self._queue: deque[Session] = deque(maxlen=queue_limit)
         self._changed = threading.Condition(threading.Lock())
         self._offered = self._sent = self._in_hand = 0
-        self._dropped = dict.fromkeys((QUEUE_FULL, REFUSED, FAILED, STOPPED), 0)
+        self._dropped = dict.fromkeys((QUEUE_FULL, REFUSED, FAILED, STOPPED, GONE), 0)
         self._stop_at: float | None = None
-        self._abandoned = False
+        self._closed = self._abandoned = False
+        self.gone = False
+        """Nobody reads what the sink writes, for good: every session from now on is dropped."""
         self._down = self._said_refused = False
-        self._thread = threading.Thread(target=self._run, name=f"export {name}", daemon=False)
+        self._thread = threading.Thread(target=self._run, name=f"export {name}", daemon=True)
         self._thread.start()
 
     def offer(self, sessions: Sequence[Session]) -> None:
@@ -91,8 +96,8 @@ class Worker:
             return
         with self._changed:
             self._offered += len(sessions)
-            if self._stop_at is not None:
-                self._dropped[STOPPED] += len(sessions)
+            if self.gone or self._stop_at is not None:
+                self._dropped[GONE if self.gone else STOPPED] += len(sessions)
                 return
             queue = self._queue
             before = len(queue)
@@ -115,10 +120,15 @@ class Worker:
             self._changed.notify_all()
 
     def close(self, deadline_s: float = CLOSE_S) -> Ledger:
-        """Send what waits, but for no longer than `deadline_s`; what remains is dropped as `stopped`. Once is enough."""
-        self.stop(deadline_s)
-        self._thread.join(deadline_s)
-        if self._thread.is_alive():
+        """Send what waits, but for no longer than `deadline_s`; what remains is dropped as `stopped`.
+
+        Once is enough: a second time waits for nothing, even if the first was interrupted.
+        """
+        if not self._closed:
+            self._closed = True
+            self.stop(deadline_s)
+            self._thread.join(deadline_s)
+        if self._thread.is_alive() and not self._abandoned:
             self._abandon()
         return self.ledger()
 
@@ -131,7 +141,7 @@ class Worker:
     # The thread.
 
     def _run(self) -> None:
-        while batch := self._take():
+        while not self.gone and (batch := self._take()):
             sent, reason = self._deliver(batch)
             self._account(len(batch), sent, reason)
         try:
@@ -162,6 +172,9 @@ class Worker:
             last = self._stop_at is not None  # the end has come: no more pauses, one attempt each
             try:
                 sent = min(max(self._sink.export(batch), 0), len(batch))
+            except SinkGone as error:
+                log.info("export %s: %s", self.name, error)  # `| head` is no reason to warn
+                return 0, GONE
             except ExportFailed as error:
                 self._say_down(error)
             except Exception as error:  # noqa: BLE001 (a fault of the sink must not end the thread; it is said and counted)
@@ -193,6 +206,9 @@ class Worker:
             self._sent += sent
             self._dropped[reason] += size - sent
             self._in_hand = 0
+            if reason == GONE:
+                self.gone = True
+                self._give_up(GONE)
 
     def _abandon(self) -> None:
         """The sink does not come back: what it holds is as lost as what waits."""
@@ -203,8 +219,8 @@ class Worker:
             self._in_hand = 0
         log.warning("export %s: it did not answer in time; what it still held counts as dropped.", self.name)
 
-    def _give_up(self) -> None:
-        self._dropped[STOPPED] += len(self._queue)
+    def _give_up(self, reason: str = STOPPED) -> None:
+        self._dropped[reason] += len(self._queue)
         self._queue.clear()
 
     def _say_down(self, error: Exception, *, unexpected: bool = False) -> None:

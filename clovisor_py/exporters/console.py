@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
-from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters import _json
 from clovisor_py.exporters._api import Exporter, ExportUrl
 from clovisor_py.exporters._screen import SLOW_NS, Screen, header_line, session_line
@@ -43,7 +43,7 @@ class ConsoleSink:
         self._shown: dict[tuple[str, int, int], None] = {}
 
     def export(self, sessions: Sequence[Session]) -> int:
-        """Raises ExportFailed where the stream is gone."""
+        """Raises SinkGone where nobody reads the stream any more, ExportFailed where it takes nothing now (a full disk)."""
         if self._json:
             lines = [_json.line(session) for session in sessions]
         else:
@@ -55,7 +55,9 @@ class ConsoleSink:
         try:
             self._stream.write(self._encodable("\n".join(lines) + "\n"))
             self._stream.flush()
-        except (OSError, ValueError) as error:  # ValueError: somebody closed it
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConnectionError) or self._stream.closed:
+                raise SinkGone("nobody reads the console any more; start again with its output open.") from error
             raise ExportFailed(f"cannot write to the console ({error}); start again with its output open.") from error
         self._headed = True
         return len(sessions)

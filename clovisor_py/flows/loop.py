@@ -44,8 +44,8 @@ class Loop:
     """`run` may be called while `fast`. Offsets count the direction's bytes from its first."""
 
     __slots__ = (
-        "_accounted", "_age_ns", "_buffer", "_cursor", "_ledger", "_missed", "_origin", "_pairing", "_parser", "_skip_until", "_sought",
-        "_take", "end", "fast", "fresh", "open", "parse", "sender", "skip", "state", "violations",
+        "_accounted", "_age_ns", "_buffer", "_cursor", "_ledger", "_missed", "_origin", "_pairing", "_parser", "_skip_until",
+        "_sought", "_take", "end", "fast", "fresh", "open", "parse", "sender", "skip", "state", "violations",
     )  # fmt: skip
 
     def __init__(

@@ -14,17 +14,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from clovisor_py.errors import EnvironmentLacking, KernelRefused, TargetGone
+from clovisor_py.errors import TargetGone
 from clovisor_py.kernel import bpf
-from clovisor_py.kernel.links import Message, Netlink, link_exists
+from clovisor_py.kernel.links import Message, Netlink, netlink
 
 HOOKS: Final = {"ingress": ("ffff:fff2", 0xFFFFFFF2, bpf.TCX_INGRESS), "egress": ("ffff:fff3", 0xFFFFFFF3, bpf.TCX_EGRESS)}
 """Program's pin name to (tc parent, the same as a number, TCX attach type). Names are the host veth's: its ingress is what
@@ -44,46 +42,35 @@ _log = logging.getLogger(__name__)
 _GONE: Final = (errno.ENODEV, errno.ENOENT, errno.ENXIO)
 
 
-@contextmanager
-def _netlink(doing: str) -> Iterator[Netlink]:
-    """A socket whose refusals are ours."""
-    try:
-        with IPRoute() as route:
-            yield route
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            raise TargetGone(f"{doing}: the interface is gone.") from error
-        if error.code in (errno.EPERM, errno.EACCES):
-            raise EnvironmentLacking(f"{doing} is not permitted: run as root, or with CAP_NET_ADMIN and CAP_BPF.") from error
-        raise KernelRefused(f"{doing} failed ({error}): run `clovisor doctor`.") from error
+def attach(ifindex: int, programs: dict[str, int], pins: Path, known: int, remember: Callable[[int], None]) -> None:
+    """Both programs (pin name to fd) on the veth, replacing ours if it is there.
 
-
-def attach(ifindex: int, programs: dict[str, int], pins: Path, known: int) -> int:
-    """Both programs (pin name to fd) on the veth, replacing ours if it is there. Answers the flags to remember.
-
-    `known` is what was remembered of this veth (0: nothing). Raises TargetGone, EnvironmentLacking, KernelRefused.
+    `known` is what was remembered of this veth (0: nothing). `remember` is told the new flags before they come true: whoever
+    is killed in between leaves nothing that his successor would take for somebody else's. Raises TargetGone,
+    EnvironmentLacking, KernelRefused; `detach` with the flags remembered last takes off what had been put on by then.
     """
-    with _netlink(f"attaching to interface {ifindex}") as route:
+    with netlink(f"attaching to interface {ifindex}") as route:
         # Once on links, always on links: with a filter beside them everything would be counted twice.
         if any(_foreign_tcx(ifindex, hook, pins) or _link_pin(pins, ifindex, hook).exists() for hook in HOOKS):
+            remember(known | OWN_TCX)
             _attach_tcx(ifindex, programs, pins)
             _remove_filters(route, ifindex)
-            return known | OWN_TCX
-        flags = known & OWN_CLSACT
-        if not _has_clsact(route, ifindex):
-            route.tc("add", "clsact", ifindex)
-            flags = OWN_CLSACT
+            return
+        if _has_clsact(route, ifindex):
+            remember(known & OWN_CLSACT)
+        else:
+            remember(OWN_CLSACT)
+            _add_clsact(route, ifindex, remember)
         for hook, fd in programs.items():
             _put_filter(route, ifindex, hook, fd)
-        return flags
 
 
 def detach(ifindex: int, pins: Path, known: int) -> None:
-    """Take off what is ours; an interface that is gone took it along."""
-    for hook in HOOKS:
-        _drop_link(_link_pin(pins, ifindex, hook))
+    """Take off what is ours; an interface that is gone took it along. Raises EnvironmentLacking, KernelRefused."""
     try:
-        with _netlink(f"detaching from interface {ifindex}") as route:
+        with netlink(f"detaching from interface {ifindex}") as route:
+            for hook in HOOKS:
+                _drop_link(_link_pin(pins, ifindex, hook))
             _remove_filters(route, ifindex)
             if known & OWN_CLSACT and _has_clsact(route, ifindex) and not any(_filters(route, ifindex, h) for h in HOOKS):
                 route.tc("del", "clsact", ifindex)
@@ -91,56 +78,52 @@ def detach(ifindex: int, pins: Path, known: int) -> None:
         _log.debug("interface %d is gone, and our filters with it", ifindex)
 
 
-def present(ifindex: int, pins: Path) -> bool:
-    """Whether both programs are still where they were put. Raises TargetGone."""
-    if not link_exists(ifindex):
-        raise TargetGone(f"interface {ifindex} is gone.")
-    if all(_link_pin(pins, ifindex, hook).exists() for hook in HOOKS):
-        return True
-    with _netlink(f"looking at interface {ifindex}") as route:
-        return all(any(_ours(f) for f in _filters(route, ifindex, hook)) for hook in HOOKS)
+def displaced(ifindexes: Iterable[int], programs: dict[str, int]) -> list[int]:
+    """Those of these veths that lack one of our programs, or where somebody's TCX program runs before it, or that are gone.
 
-
-def overtaken(ifindex: int, programs: dict[str, int], pins: Path) -> bool:
-    """Whether somebody else's TCX program runs before ours."""
-    for hook, fd in programs.items():
-        try:
-            first = bpf.prog_query(ifindex, HOOKS[hook][2])[:1]
-        except OSError:
-            return False  # before Linux 6.6 there is no TCX
-        if first and first != [bpf.program_id(fd)]:
-            return True
-    return False
+    One socket for all, and for each veth a handful of system calls. Raises EnvironmentLacking, KernelRefused.
+    """
+    with netlink("looking at the filters") as route:
+        ids = {hook: bpf.program_id(fd) for hook, fd in programs.items()}
+        return [each for each in ifindexes if not all(_runs_first(route, each, hook, ids[hook]) for hook in HOOKS)]
 
 
 def find_all() -> list[int]:
     """Interfaces of this namespace that carry a filter of ours: what a crash may have left, with or without pins."""
-    with _netlink("listing filters") as route:
+    with netlink("listing filters") as route:
         with_clsact = {q["index"] for q in route.get_qdiscs() if q.get_attr("TCA_KIND") == "clsact"}
         return sorted(i for i in with_clsact if any(_ours(f) for hook in HOOKS for f in _filters(route, i, hook)))
 
 
-def _foreign_tcx(ifindex: int, hook: str, pins: Path) -> bool:
-    """Whether somebody else's TCX programs are on the hook; False before Linux 6.6."""
+def _runs_first(route: Netlink, ifindex: int, hook: str, program: int) -> bool:
+    """Whether it does on this hook. A pin proves nothing: a link may have been detached by force."""
+    if on_links := _tcx(ifindex, hook):
+        return on_links[0] == program
+    return any(_ours(entry) for entry in _filters(route, ifindex, hook))
+
+
+def _tcx(ifindex: int, hook: str) -> list[int]:
+    """The ids of the TCX programs on a hook; none before Linux 6.6, nor on an interface that is gone."""
     try:
-        programs = bpf.prog_query(ifindex, HOOKS[hook][2])
+        return bpf.prog_query(ifindex, HOOKS[hook][2])
     except OSError as error:
-        if error.errno in (errno.ENODEV, errno.EPERM):
-            raise NetlinkError(error.errno) from error
-        return False
-    return len(programs) > _link_pin(pins, ifindex, hook).exists()
+        if error.errno not in (errno.EINVAL, errno.ENODEV):
+            raise
+        return []
+
+
+def _foreign_tcx(ifindex: int, hook: str, pins: Path) -> bool:
+    """Whether somebody else's TCX programs are on the hook."""
+    return len(_tcx(ifindex, hook)) > _link_pin(pins, ifindex, hook).exists()
 
 
 def _attach_tcx(ifindex: int, programs: dict[str, int], pins: Path) -> None:
     for hook, fd in programs.items():
         pin = _link_pin(pins, ifindex, hook)
-        if pin.exists() and bpf.prog_query(ifindex, HOOKS[hook][2])[:1] == [bpf.program_id(fd)]:
+        if pin.exists() and _tcx(ifindex, hook)[:1] == [bpf.program_id(fd)]:
             continue  # a predecessor's, still first
         _drop_link(pin)
-        try:
-            link = bpf.link_create(fd, ifindex, HOOKS[hook][2])
-        except OSError as error:
-            raise KernelRefused(f"a TCX link on interface {ifindex} was refused ({error}): run `clovisor doctor`.") from error
+        link = bpf.link_create(fd, ifindex, HOOKS[hook][2])
         try:
             bpf.obj_pin(link, pin)
         finally:
@@ -155,8 +138,6 @@ def _drop_link(pin: Path) -> None:
         return
     try:
         bpf.link_detach(link)
-    except OSError as error:
-        raise KernelRefused(f"the TCX link {pin.name} could not be taken off ({error}): run `clovisor doctor`.") from error
     finally:
         os.close(link)
         pin.unlink()
@@ -170,10 +151,16 @@ def _has_clsact(route: Netlink, ifindex: int) -> bool:
     return any(q.get_attr("TCA_KIND") == "clsact" for q in route.get_qdiscs(index=ifindex))
 
 
+def _add_clsact(route: Netlink, ifindex: int, remember: Callable[[int], None]) -> None:
+    try:
+        route.tc("add", "clsact", ifindex)
+    except NetlinkError:
+        remember(0)  # then the one that is there, if any, is not ours
+        raise
+
+
 def _filters(route: Netlink, ifindex: int, hook: str) -> list[Message]:
-    """The filters on a hook (a dump also has a head without a handle for each preference)."""
-    if not _has_clsact(route, ifindex):
-        return []
+    """The filters on a hook, none without clsact (a dump also has a head without a handle for each preference)."""
     return [f for f in route.get_filters(index=ifindex, parent=HOOKS[hook][1]) if f["handle"]]
 
 

@@ -3,7 +3,7 @@
 bcc brings LLVM along, about 80 MB and a second; the agent needs neither once the pins are there. So this module is run
 as `python -m clovisor_py.kernel.compile PINS`, does its work and exits; the agent opens the pins with bpf(2).
 
-bcc insists on a kernel source tree. The program uses UAPI headers only, so `ebpf/include` (six small files) and links to
+bcc insists on a kernel source tree. The program uses UAPI headers only, so `ebpf/include` (five small files) and links to
 the system's own UAPI headers make one.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -44,6 +45,8 @@ COMPILE_TIMEOUT_S: Final = 60
 """A cold node under load took 4 s; a minute means that something hangs."""
 UAPI: Final = Path("/usr/include")
 
+_log = logging.getLogger(__name__)
+
 
 def sources() -> Path:
     """The `ebpf/` folder: beside the package in a checkout, under share/ when installed."""
@@ -75,13 +78,41 @@ def compile_check() -> float:
 
 def _run(*arguments: str) -> None:
     command = [sys.executable, "-m", __name__, *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise KernelRefused(f"compiling the kernel program took over {COMPILE_TIMEOUT_S} s: try again when idle.") from error
-    if done.returncode:
-        said = done.stderr.strip()
-        raise KernelRefused(said or f"the loader ended with status {done.returncode}: run `clovisor doctor`.")
+    with tempfile.TemporaryDirectory(prefix="clovisor-") as room:  # ours, as a child that is killed cleans up nothing
+        try:
+            status, said = _child(command, Path(room))
+        except subprocess.TimeoutExpired as error:
+            raise KernelRefused(
+                f"compiling the kernel program took over {COMPILE_TIMEOUT_S} s: try again when idle."
+            ) from error
+    if said:
+        _log.debug("the loader said:\n%s", said.rstrip())
+    if status:
+        raise KernelRefused(_sentence(status, said))
+
+
+def _child(command: list[str], room: Path) -> tuple[int, str]:
+    """How it ended and what it wrote to stderr. In a session of its own: the terminal's Ctrl-C reaches us alone, who end it."""
+    environment = os.environ | {"TMPDIR": str(room)}
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=quiet, stdout=quiet, stderr=pipe, text=True, env=environment, start_new_session=True
+    ) as child:
+        try:
+            _, said = child.communicate(timeout=COMPILE_TIMEOUT_S)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+    return child.returncode, said
+
+
+def _sentence(status: int, said: str) -> str:
+    """The child's last line is its sentence; what clang and the verifier wrote before is in the log."""
+    last = said.strip().rpartition("\n")[2]
+    if last and "Traceback (most recent call last)" not in said:
+        return last
+    return f"the loader ended with status {status}{f' ({last})' if last else ''}: run `clovisor doctor`."
 
 
 @contextlib.contextmanager
@@ -116,7 +147,8 @@ def _compile() -> tuple[Loaded, dict[str, Loaded]]:
             program = bcc.BPF(text=(sources() / "session_tracker.c").read_text(), cflags=flags)
             return program, {pin: program.load_func(entry, bcc.BPF.SCHED_CLS) for pin, entry in PROGRAMS.items()}
         except Exception as error:  # bcc raises bare Exception for what clang or the verifier refuse
-            raise KernelRefused(f"the kernel program was refused ({error}): run `clovisor doctor`.") from error
+            reason = " ".join(str(error).split())
+            raise KernelRefused(f"the kernel program was refused ({reason}): run `clovisor doctor`.") from error
 
 
 def _pin(program: Loaded, functions: dict[str, Loaded], pins: Path) -> None:

@@ -6,13 +6,14 @@ connections. Only pins made from other sources (another build) are replaced.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from socket import IPPROTO_UDP
 from types import TracebackType
 from typing import Final
 
@@ -20,7 +21,7 @@ from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError, KernelRefused
 from clovisor_py.kernel import attach, bpf, compile, layout
 from clovisor_py.kernel.lock import hold
-from clovisor_py.kernel.maps import Maps, Pod, Stats
+from clovisor_py.kernel.maps import Maps, Pod, Stats, attached_at
 from clovisor_py.kernel.ring import Ring
 
 MODES: Final = {"detect": layout.Mode.DETECT, "head": layout.Mode.HEAD, "full": layout.Mode.FULL, "none": layout.Mode.NONE}
@@ -28,6 +29,8 @@ BURST_NS: Final = 100_000_000
 """How far a pod or flow may run ahead of its budget: at the default rate, most of one ring."""
 CLOSED_LINGER_NS: Final = 2_000_000_000
 """A closed connection is remembered so long: its last segments may still be on the way."""
+UDP_IDLE_NS: Final = 10_000_000_000
+"""UDP has no end to be seen, and DNS takes a port for each question: twice the 5 s after which a resolver asks again."""
 NS_PER_KIB: Final = 1024 * 1_000_000_000
 
 _log = logging.getLogger(__name__)
@@ -52,9 +55,12 @@ class Datapath:
         self.adopted = False
         """Whether a predecessor's pins were found and taken over."""
         self.controls_refused = 0
-        """Decisions about a flow's capture that found the map full."""
+        """Decisions about a flow's capture that the kernel would not take: its map is full, or it lacks memory."""
         self._pod_ns_per_kib = _ns_per_kib(settings.pod_bytes_per_s)
         self._baseline: dict[int, Stats] = {}
+        self._slots: dict[int, int] = {}
+        """By ifindex. This process holds the lock, so what it knows of `pods` and `attached` needs no look."""
+        self._flags: dict[int, int] = {}
 
     def __enter__(self) -> Datapath:
         self._held = hold(self.settings.pins)
@@ -72,7 +78,7 @@ class Datapath:
         pins, build = self.settings.pins, compile.build_id()
         self.adopted = _build_of(pins) == build
         if not self.adopted:
-            _strip(pins)
+            _strip(pins, keep_folder=True)
             compile.load(pins)
         try:
             self.maps = Maps(pins)
@@ -84,6 +90,8 @@ class Datapath:
         backlog = self.adopted and self.maps.settings()[3] < time.monotonic_ns()
         self.stale_bytes = self.ring.discard() if backlog else 0
         self._controlled = self.maps.controlled() if self.adopted else set()
+        self._slots = {ifindex: pod.slot for ifindex, pod in self.maps.pods().items()}
+        self._flags = self.maps.attached()
         self.maps.set_udp_ports(self.settings.udp_ports)
         self.heartbeat()
 
@@ -97,9 +105,12 @@ class Datapath:
 
     def remove(self) -> None:
         """Take everything off this node; to be followed by `close`."""
-        self.maps.set_settings(self.settings.wake_bytes, 0, 0)
+        self.maps.set_settings(self.settings.wake_bytes, 0, 0)  # nobody's build: half removed, nobody adopts it
         _strip(self.settings.pins)
-        self.settings.pins.rmdir()
+
+    def silence(self) -> None:
+        """End the lease now: from here on the programs pass everything through, until the next `heartbeat`."""
+        self.maps.set_settings(self.settings.wake_bytes, self._build, 0)
 
     def heartbeat(self) -> None:
         """Renew the lease; without it the programs pass everything through after `lease_s`."""
@@ -110,54 +121,66 @@ class Datapath:
 
     def attach(self, ifindex: int, mode: str = "detect") -> None:
         """Trace the pod behind this veth. Raises TargetGone, KernelRefused."""
-        pods = self.maps.pods()
-        if ifindex in pods:
-            pod = self._configured(pods[ifindex].slot, mode, pods[ifindex].released)
+        old = self.maps.pod(ifindex)
+        if old:
+            pod = self._configured(old.slot, mode, old.released)
         else:
-            pod = self._configured(_free_slot(pods), mode, 0)
+            pod = self._configured(_free_slot(self._slots), mode, 0)
             self.maps.clear_slot(pod.slot)
         self._baseline[ifindex] = self.maps.stats(pod.slot)
+        self._slots[ifindex] = pod.slot
         self.maps.set_pod(ifindex, pod)
-        known = self.maps.attached().get(ifindex, 0)
         try:
-            flags = attach.attach(ifindex, self.programs, self.settings.pins, known)
+            self._put_on(ifindex)
         except ClovisorError:
             self.detach(ifindex)
             raise
+
+    def _put_on(self, ifindex: int) -> None:
+        known = self._flags.get(ifindex, 0)
+        attach.attach(ifindex, self.programs, self.settings.pins, known, partial(self._remember, ifindex))
+
+    def _remember(self, ifindex: int, flags: int) -> None:
         self.maps.set_attached(ifindex, flags)
+        self._flags[ifindex] = flags
 
     def detach(self, ifindex: int) -> None:
         """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota."""
         self.maps.delete_pod(ifindex)
         self._baseline.pop(ifindex, None)
+        self._slots.pop(ifindex, None)
         for key, _ in self.maps.sessions():
             if int.from_bytes(key[:4], sys.byteorder) == ifindex:
                 self.maps.delete_session(key)
-        attach.detach(ifindex, self.settings.pins, self.maps.attached().get(ifindex, 0))
+        attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0))
         self.maps.set_attached(ifindex, None)
+        self._flags.pop(ifindex, None)
 
     def retain(self, wanted: set[int]) -> list[int]:
         """Detach every veth that is not `wanted`: what a predecessor left. Answers which."""
-        surplus = sorted((set(self.maps.pods()) | set(self.maps.attached())) - wanted)
+        surplus = sorted({*self._slots, *self._flags} - wanted)
         for ifindex in surplus:
             self.detach(ifindex)
         return surplus
+
+    def broken(self) -> list[int]:
+        """The veths that want `repair`, all looked at in one go; those that are gone are among them."""
+        return attach.displaced(list(self._baseline), self.programs)
 
     def repair(self, ifindex: int) -> bool:
         """Put back what is missing on a veth, or go before TCX programs that came later; whether anything was done.
 
         Raises TargetGone.
         """
-        known = self.maps.attached().get(ifindex, 0)
-        if attach.present(ifindex, self.settings.pins) and not attach.overtaken(ifindex, self.programs, self.settings.pins):
+        if not attach.displaced([ifindex], self.programs):
             return False
-        self.maps.set_attached(ifindex, attach.attach(ifindex, self.programs, self.settings.pins, known))
+        self._put_on(ifindex)
         return True
 
     def stats(self, ifindex: int) -> Stats | None:
         """What was counted for a pod since this process attached it; None if it is not traced."""
-        pod = self.maps.pods().get(ifindex)
-        return None if pod is None else self.maps.stats(pod.slot).since(self._baseline[ifindex])
+        baseline = self._baseline.get(ifindex)
+        return None if baseline is None else self.maps.stats(self._slots[ifindex]).since(baseline)
 
     def budget(self, bytes_per_s: int) -> None:
         """Lower, or raise again, what each pod may send up."""
@@ -190,21 +213,23 @@ class Datapath:
 
     def _control(self, flow_id: object, mode: int | None, direction: int = 0, seq: int | None = None) -> None:
         assert isinstance(flow_id, int)
-        old_mode, skipping, *until = self.maps.control(flow_id) or (layout.Mode.DETECT, 0, 0, 0)
-        if seq is not None:
-            skipping |= 1 << direction
-            until[direction] = seq
         try:
+            old_mode, skipping, *until = self.maps.control(flow_id) or (layout.Mode.DETECT, 0, 0, 0)
+            if seq is not None:
+                skipping |= 1 << direction
+                until[direction] = seq
             self.maps.set_control(flow_id, old_mode if mode is None else mode, skipping, until[0], until[1])
-        except OSError as error:
-            if error.errno != errno.E2BIG:
-                raise
+        except OSError as error:  # advice, and the flow goes on without it (flows/control.py)
             self.controls_refused += 1
+            _log.debug("a decision on flow %d was refused: %s", flow_id, error)
         else:
             self._controlled.add(flow_id)
 
     def sweep(self, idle_ns: int) -> Swept:
-        """Delete the kernel's entries of connections that are over or idle, and give their places back to their pods."""
+        """Delete the kernel's entries of connections that are over or idle, and give their places back to their pods.
+
+        `idle_ns` is TCP's patience, UDP's is never longer than UDP_IDLE_NS.
+        """
         now, live, pods = time.monotonic_ns(), set[int](), self.maps.pods()
         released: dict[int, int] = {}
         both = layout.FIN_SEEN | layout.FIN_SEEN << 1
@@ -212,9 +237,11 @@ class Datapath:
             fields = layout.SESSION.unpack(value)
             cookie, created, state = fields[0], fields[1], fields[4]
             age = now - max(created, fields[8], fields[21])
-            closed = state & layout.RST_SEEN or state & both == both
-            ifindex = int.from_bytes(key[:4], sys.byteorder)
-            if age > (CLOSED_LINGER_NS if closed else idle_ns) or ifindex not in pods:
+            ifindex, _, _, _, _, transport, _ = layout.KEY.unpack(key)
+            patience = min(idle_ns, UDP_IDLE_NS) if transport == IPPROTO_UDP else idle_ns
+            if state & layout.RST_SEEN or state & both == both:
+                patience = CLOSED_LINGER_NS
+            if age > patience or ifindex not in pods:
                 if self.maps.delete_session(key):
                     released[ifindex] = released.get(ifindex, 0) + 1
             else:
@@ -232,28 +259,31 @@ def remove_all(pins: Path) -> list[int]:
     """Every filter, link and pin of Clovisor off this node; the interfaces that had any. Raises AlreadyRunning."""
     lock = hold(pins)
     try:
-        found = _strip(pins)
-        pins.rmdir()
-        return found
+        return _strip(pins)
     finally:
         os.close(lock)
 
 
-def _strip(pins: Path) -> list[int]:
-    """Off with filters, links and pins, also those of another build: only their names and `attached` are trusted."""
-    known: dict[int, int] = {}
-    try:
-        maps = Maps(pins)
-    except OSError:
-        _log.debug("no pins, or not ours, in %s", pins)
-    else:
-        known = maps.attached()
-        maps.close()
-    found = sorted(set(known) | set(attach.find_all()))
+def _strip(pins: Path, keep_folder: bool = False) -> list[int]:
+    """Off with filters, links and pins, also those of another build: only their names and `attached` are trusted.
+
+    All are tried; then the first refusal is raised.
+    """
+    known = attached_at(pins)
+    found = sorted({*known, *attach.find_all()})
+    refusals: list[ClovisorError] = []
     for ifindex in found:
-        attach.detach(ifindex, pins, known.get(ifindex, 0))
+        try:
+            attach.detach(ifindex, pins, known.get(ifindex, 0))
+        except ClovisorError as error:
+            _log.debug("interface %d keeps something of ours", ifindex, exc_info=True)
+            refusals.append(error)
     for pin in list(pins.iterdir()):
         pin.unlink()
+    if not keep_folder:
+        pins.rmdir()
+    if refusals:
+        raise refusals[0]
     return found
 
 
@@ -277,8 +307,8 @@ def _ns_per_kib(bytes_per_s: int) -> int:
     return min(max(NS_PER_KIB // bytes_per_s, 1), 0xFFFFFFFF) if bytes_per_s else 0
 
 
-def _free_slot(pods: dict[int, Pod]) -> int:
-    taken = {pod.slot for pod in pods.values()}
+def _free_slot(slots: dict[int, int]) -> int:
+    taken = set(slots.values())
     for slot in range(layout.MAX_PODS):
         if slot not in taken:
             return slot

@@ -85,7 +85,7 @@ SESSION: Final = struct.Struct("=QQQQQII" + 2 * "QQQQQIIIIIIII")
 """cookie, created_ns, due_ns, speaker, state, lost, rtt_us, then two sides"""
 SIDE_FIELDS: Final = (
     *("first_ns", "last_ns", "turn_ns", "bytes", "high_seq", "segments", "packets", "turns"),
-    *("retransmits", "zero_windows", "captured", "turn_captured", "pad"),
+    *("retransmits", "zero_windows", "captured", "turn_captured", "skipped"),
 )
 CONTROL: Final = struct.Struct("=IIII")
 """mode, skipping, skip_until of FROM_POD, of TO_POD"""

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from clovisor_py.errors import ClovisorError, EnvironmentLacking, KernelRefused
+from clovisor_py.errors import ClovisorError, EnvironmentLacking, KernelRefused, TargetGone
 
 Netlink: TypeAlias = Any
 """A pyroute2 IPRoute (the library has no types)."""
@@ -74,9 +74,11 @@ def refusal(doing: str, code: int, said: str = "") -> ClovisorError:
         return EnvironmentLacking(
             f"{doing} was not permitted ({reason}); run it as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN."
         )
+    if code == errno.ENODEV:
+        return TargetGone(f"{doing} failed, the interface is gone ({reason}); `ip link` shows what is there.")
     if code == errno.EOPNOTSUPP:
         return EnvironmentLacking(f"{doing} is not supported by this kernel ({reason}); load the module or use another kernel.")
-    return KernelRefused(f"{doing} failed: {reason} (errno {code}); `ip link` and `ip netns` show what is there.")
+    return KernelRefused(f"{doing} failed: {reason} (errno {code}); `clovisor doctor` shows what lacks here.")
 
 
 @contextmanager

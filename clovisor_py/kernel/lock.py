@@ -23,13 +23,22 @@ def hold(pins: Path) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = _holder(os.fstat(fd))
+        pid = holder(os.fstat(fd))
         os.close(fd)
-        raise AlreadyRunning(f"another Clovisor{holder} traces on this node: stop it first.") from error
+        raise AlreadyRunning(
+            f"another Clovisor{'' if pid is None else f' (pid {pid})'} traces on this node: stop it first."
+        ) from error
     if not pins.is_dir() or os.fstat(fd).st_ino != pins.stat().st_ino:
         os.close(fd)
         return hold(pins)
     return fd
+
+
+def holder(at: os.stat_result, proc: Path = Path("/proc")) -> int | None:
+    """The pid that holds the lock on the folder with this stat, as /proc/locks tells; None where nobody does."""
+    file = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+    locks = (line.split() for line in (proc / "locks").read_text().splitlines())
+    return next((int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == file), None)
 
 
 def _open_folder(pins: Path) -> int:
@@ -40,13 +49,3 @@ def _open_folder(pins: Path) -> int:
         raise EnvironmentLacking("bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf") from error
     except PermissionError as error:
         raise EnvironmentLacking(f"{pins} may not be used: run as root, and mount -t bpf bpf /sys/fs/bpf") from error
-
-
-def _holder(folder: os.stat_result) -> str:
-    """` (pid 123)`, as /proc/locks tells."""
-    device = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if device in fields:
-            return f" (pid {fields[fields.index(device) - 1]})"
-    return ""

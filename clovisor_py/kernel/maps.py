@@ -6,6 +6,7 @@ Two owners, never one value with both (see ebpf/clovisor.h): methods that write 
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -19,11 +20,31 @@ from clovisor_py.kernel.compile import MAPS
 POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
 ZERO: Final = struct.pack("=I", 0)
 
+_log = logging.getLogger(__name__)
+
 
 def possible_cpus() -> int:
     """How many values a per-CPU map has: all CPUs that could ever be there (`0-3,8`)."""
     last = POSSIBLE_CPUS.read_text().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1
+
+
+def attached_at(pins: Path) -> dict[int, int]:
+    """What whoever made these pins put on each veth, whatever else is pinned there; nothing where that cannot be read."""
+    try:
+        fd = bpf.obj_get(pins / "attached")
+    except OSError as error:
+        _log.debug("no memory of what was attached in %s (%s)", pins, error)
+        return {}
+    try:
+        return _flags(fd) if bpf.map_sizes(fd)[:2] == (4, 4) else {}
+    finally:
+        os.close(fd)
+
+
+def _flags(fd: int) -> dict[int, int]:
+    values = ((key, bpf.map_lookup(fd, key, 4)) for key in list(bpf.map_keys(fd, 4)))
+    return {struct.unpack("=I", key)[0]: struct.unpack("=I", value)[0] for key, value in values if value}
 
 
 class Pod(NamedTuple):
@@ -107,6 +128,11 @@ class Maps:
         values = ((key, bpf.map_lookup(self.fds["pods"], key, layout.POD.size)) for key in keys)
         return {struct.unpack("=I", key)[0]: Pod(*layout.POD.unpack(value)) for key, value in values if value}
 
+    def pod(self, ifindex: int) -> Pod | None:
+        """One of them, at the price of one look."""
+        value = bpf.map_lookup(self.fds["pods"], struct.pack("=I", ifindex), layout.POD.size)
+        return Pod(*layout.POD.unpack(value)) if value else None
+
     def set_pod(self, ifindex: int, pod: Pod) -> None:
         """Insert or replace."""
         bpf.map_update(self.fds["pods"], struct.pack("=I", ifindex), layout.POD.pack(*pod))
@@ -179,9 +205,7 @@ class Maps:
 
     def attached(self) -> dict[int, int]:
         """What was put on each veth: ifindex to the flags of `attach.py`."""
-        keys = list(bpf.map_keys(self.fds["attached"], 4))
-        values = ((key, bpf.map_lookup(self.fds["attached"], key, 4)) for key in keys)
-        return {struct.unpack("=I", key)[0]: struct.unpack("=I", value)[0] for key, value in values if value}
+        return _flags(self.fds["attached"])
 
     def set_attached(self, ifindex: int, flags: int | None) -> None:
         """Remember, or with None forget."""

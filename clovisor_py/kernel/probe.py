@@ -27,7 +27,7 @@ from typing import Final, TypeAlias
 
 from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError, EnvironmentLacking
-from clovisor_py.kernel import bpf
+from clovisor_py.kernel import bpf, lock
 from clovisor_py.kernel.compile import compile_check
 from clovisor_py.kernel.links import netlink, refusal
 
@@ -128,10 +128,7 @@ class Machine:
 
     def holder(self) -> int | None:
         """The pid that holds the lock on the pins; None where nobody does."""
-        at = self.pins.stat()
-        file = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
-        locks = (line.split() for line in (self.proc / "locks").read_text().splitlines())
-        return next((int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == file), None)
+        return lock.holder(self.pins.stat(), self.proc)
 
     def listens_udp(self, address: Address, port: int) -> bool:
         """Whether a socket of this network namespace is bound to that port, at that address or at all."""
@@ -160,7 +157,8 @@ def check_kernel(machine: Machine) -> Check:
     found = re.match(r"(\d+)\.(\d+)", release)
     if found and (int(found[1]), int(found[2])) < OLDEST_KERNEL:
         oldest = ".".join(map(str, OLDEST_KERNEL))
-        return Check("kernel", State.PROBLEM, f"is older than {oldest} and has no ring buffer", "use a newer one", version)
+        lacking = f"is older than {oldest} and has no atomic compare-and-swap for programs"
+        return Check("kernel", State.PROBLEM, lacking, "use a newer one", version)
     features = ["SCHED_CLS", "ring buffer"] + ["BTF"] * machine.has_btf()
     return Check("kernel", State.OK, ", ".join(features), version=version)
 

@@ -3,6 +3,8 @@
 Filters go on the host's end, so every target ends as interfaces of *this* namespace. A namespace's are found from
 outside: its file gives a namespace id, and the veths whose other half has that id are its own. Entering it would take
 more privilege, and a thread. Looked up in this order: interface, named namespace (or the path of a namespace file), pid.
+
+A pod chooses the names of its interfaces and processes: every name in a Veth is for display, and made printable here.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
 from clovisor_py.kernel import netns
 from clovisor_py.kernel.links import PAIRS, Link, addresses, links, names_behind, netnsid_of
+from clovisor_py.model.text import printable
 
 _LISTED: Final = 12
 """A mistaken name costs one line: so many right ones are shown, the rest is counted."""
@@ -90,6 +93,7 @@ def _of_process(pid: str, here: list[Link]) -> list[Veth]:
     comm = ""
     with suppress(OSError):  # it may end at any time; what is asked of its namespace below says so
         comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    comm = printable(comm)
     words = f"network namespace of pid {pid}" + (f" ({comm})" if comm else "")
     return _of_namespace(Path(f"/proc/{pid}/ns/net"), comm or f"pid {pid}", words, here)
 
@@ -107,13 +111,13 @@ def _veth(link: Link, label: str, here: list[Link]) -> Veth:
     """Look at the other end, where there is one. Its namespace may be this one: both ends of a veth can be here."""
     if link.kind not in PAIRS or not link.peer_ifindex:
         own = addresses(None).get(link.ifindex, ())
-        return Veth(link.ifindex, link.name, label, own, "", link.kind or "physical")
+        return Veth(link.ifindex, printable(link.name), printable(label), own, "", link.kind or "physical")
     if link.netnsid is None:
         peer_name = next((other.name for other in here if other.ifindex == link.peer_ifindex), "")
     else:
         peer_name = names_behind(link.netnsid).get(link.peer_ifindex, "")
     behind = addresses(link.netnsid).get(link.peer_ifindex, ())
-    return Veth(link.ifindex, link.name, label, behind, peer_name, link.kind)
+    return Veth(link.ifindex, printable(link.name), printable(label), behind, printable(peer_name), link.kind)
 
 
 def _namespaces_by_id() -> dict[int, str]:
@@ -143,4 +147,4 @@ def _known(here: list[Link]) -> str:
 
 def _some(words: list[str]) -> str:
     more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
-    return ", ".join(words[:_LISTED]) + more
+    return printable(", ".join(words[:_LISTED])) + more

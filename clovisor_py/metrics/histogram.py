@@ -76,10 +76,6 @@ class Histogram:
         for index, count in sorted(self.counts.copy().items()):
             yield *_bounds(index), count
 
-    def at_most(self, ns: int) -> int:
-        """How many durations are at most `ns`, to the width of a bucket: for boundaries that others prescribe."""
-        return sum(count for low, high, count in self.buckets() if (low + high) // 2 <= ns)
-
 
 def _bounds(index: int) -> tuple[int, int]:
     if index < 2 * SUB_BUCKETS:

@@ -71,7 +71,7 @@ class Segment(NamedTuple):
     lost: int = 0
     """How many segments of this flow the kernel could not deliver so far (ring full, budget used up)."""
     rtt_us: int = 0
-    """Smoothed round-trip time of the sender's own socket; 0 where it was not to be had."""
+    """Smoothed round-trip time of the pod's own socket, as last seen; 0 where it was not to be had."""
     cgroup_id: int = 0
     """The sending container's cgroup; 0 where it was not to be had."""
     vlan: int = 0

@@ -4,7 +4,8 @@ A head is never taken apart: one lower-cased copy, and in it one search for each
 beginning of a line. That costs a third less than splitting it, and is linear whatever the bytes are: no pattern here can
 match the same byte in two ways.
 
-What is private by default never enters a Message: query strings, user:password@, cookies, authorization, bodies.
+What is private by default never enters a Message: query strings, path parameters (`;jsessionid=…`), user:password@,
+cookies, authorization, bodies. Where a target or a host does not follow the grammar, only what surely is none of these does.
 What two servers could read differently (lengths that disagree, white space before a colon) is a violation, never a guess.
 
 Grammar: RFC 9112 (start line, framing), RFC 9110 (methods, statuses).
@@ -39,7 +40,7 @@ TUNNEL: Final = -4
 LENGTH_IGNORED: Final = "clovisor.http.content_length_ignored"
 """Attribute, true where a message had a Content-Length besides its Transfer-Encoding: the mark of request smuggling."""
 
-_COMMA, _SLASH, _COLON, _QUERY, _FRAGMENT = b",/:?#"
+_COMMA, _SLASH, _COLON, _QUERY, _FRAGMENT, _PARAMETER, _AT = b",/:?#;@"
 _INDENT = b" \t"
 _METHODS = {method.encode(): method for method in start.KNOWN_METHODS}
 """Any other method is exported as `_OTHER`."""
@@ -48,6 +49,12 @@ _STATUSES = {b"%d" % code: (code, str(code)) for code in range(100, 1000)}
 
 _CONTEXT = re.compile(b"\n(" + "|".join(sorted(map(re.escape, PROPAGATION_HEADERS))).encode() + b"):")
 _ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.\-]*)://([^/?#]*)")
+_SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+.\-]*:")
+_PARAMETERS = re.compile(rb";[^/]*")
+_USER = re.compile(rb"//[^/]*@")
+_END_OF_AUTHORITY = re.compile(rb"[/?#]")
+_HOST = re.compile(rb"(?:\[([0-9A-Za-z:.%_~\-]+)\]|([0-9A-Za-z.%_~\x80-\xff\-]+))(?::([0-9]{1,5})\Z)?")
+"""A name or an address, and its port; the characters that names have in practice, not all that RFC 3986 lets them have."""
 
 
 def request(raw: bytes, lower: bytes) -> Message:
@@ -183,41 +190,48 @@ def _propagation(raw: bytes, lower: bytes) -> dict[str, str]:
 def _target(attributes: dict[str, AttributeValue], method: str, target: bytes, host: bytes) -> str:
     """Set path, scheme and server; answer the resource. Four forms: RFC 9112, 3.2."""
     if method == "CONNECT":  # authority-form: a server, no path
-        authority = target.rpartition(b"@")[2]
-        _server(attributes, authority)
-        return _text(authority)
-    if target[0] != _SLASH and (absolute := _ABSOLUTE.match(target)):  # to a proxy, and it outranks Host
-        attributes["url.scheme"] = _text(absolute[1]).lower()
-        host, target = absolute[2], target[absolute.end() :]
+        absolute = _ABSOLUTE.match(target)
+        return _server(attributes, absolute[2] if absolute else target)
+    if target[0] != _SLASH and target != b"*":
+        if absolute := _ABSOLUTE.match(target):  # to a proxy, and it outranks Host
+            attributes["url.scheme"] = _text(absolute[1]).lower()
+            host, target = absolute[2], target[absolute.end() :]
+        else:  # no form of HTTP's: all after the scheme may be private
+            target = scheme[0] if (scheme := _SCHEME.match(target)) else b""
     if host:
         _server(attributes, host)
     if _QUERY in target:
         target = target[: target.find(b"?")]
     if _FRAGMENT in target:
         target = target[: target.find(b"#")]
+    if _PARAMETER in target:
+        target = _PARAMETERS.sub(b"", target)
+    if _AT in target and (user := _USER.match(target)):
+        target = b"//" + target[user.end() :]
     attributes["url.path"] = path = _text(target) or "/"
     return path
 
 
-def _server(attributes: dict[str, AttributeValue], authority: bytes) -> None:
-    """`name`, `name:port`, `[v6]`, `[v6]:port`, as the client said it; never the user before an `@`."""
-    address, port = _address(authority)
+def _server(attributes: dict[str, AttributeValue], authority: bytes) -> str:
+    """Set `name`, `name:port`, `[v6]`, `[v6]:port`, and answer it; never the user before an `@`."""
+    address, port, said = _address(authority)
     if address:
         attributes["server.address"] = address
     if port:
         attributes["server.port"] = port
+    return said
 
 
 @lru_cache(maxsize=256)
-def _address(authority: bytes) -> tuple[str, int]:
-    """Kept for the last few servers: on one node, requests go to few, and every one names its own."""
-    host, port = authority.rpartition(b"@")[2], b""
-    if host[:1] == b"[":
-        host, _, port = host[1:].partition(b"]")
-        port = port[1:]
-    elif b":" in host:
-        host, _, port = host.rpartition(b":")
-    return _text(host), int(port) if port.isdigit() and len(port) <= 5 else 0
+def _address(authority: bytes) -> tuple[str, int, str]:
+    """Host, port (0: none) and both as they were written; what is in no host's grammar is left out.
+
+    Kept for the last few servers: on one node, requests go to few, and every one names its own.
+    """
+    found = _HOST.match(_END_OF_AUTHORITY.split(authority, maxsplit=1)[0].rpartition(b"@")[2])
+    if found is None:
+        return "", 0, ""
+    return _text(found[1] or found[2]), int(found[3] or 0), _text(found[0])
 
 
 def _text(value: bytes) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+import sys
 
 import pytest
 
 from clovisor_py import __version__
+from clovisor_py.cli.main import Printable
 from tests.support.trace import CLOVISOR
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: without it, its absence is what is said")
@@ -77,3 +80,47 @@ def test_no_bpffs() -> None:
     assert done.returncode == 1
     assert "mount -t bpf bpf /sys/fs/bpf" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["trace", "--help"]])
+def test_a_reader_who_has_seen_enough(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([CLOVISOR, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    piped = ["bash", "-o", "pipefail", "-c", f"{CLOVISOR} --help | head -1"]
+    done = subprocess.run(piped, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"Usage: clovisor")
+
+
+STUCK = """
+import sys
+from clovisor_py.cli.main import _leave
+from clovisor_py.exporters._fanout import open_urls
+from tests.support.sessions import session
+with open_urls(["console:?format=json"], queue_limit=100_000) as fanout:
+    fanout.offer([session()] * 50_000)
+    ledger = fanout.close(0.2)["console:?format=json"]
+print(ledger.offered - ledger.sent - ledger.dropped["stopped"], file=sys.stderr)
+_leave(3)
+"""
+
+
+def test_a_reader_who_does_not_read_cannot_keep_us() -> None:
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run([sys.executable, "-c", STUCK], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.endswith(b"\n0\n"), "nothing is lost without being counted"
+
+
+def test_a_log_line_cannot_command_the_terminal() -> None:
+    record = logging.LogRecord("x", logging.WARNING, "x", 1, "%s\nsecond", ("\x1b[2J",), None)
+    assert Printable("clovisor: %(message)s").format(record) == "clovisor: \\x1b[2J\nsecond"

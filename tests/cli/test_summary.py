@@ -46,11 +46,26 @@ def test_what_was_lost_is_said_with_its_reason() -> None:
     unparsed = [(443, "no protocol", 2)]
     text = "\n".join(_summary.lines(report(pods=pods, unparsed=unparsed)))
     assert "seen 21 segments · captured 9 · only the head of 3 · only counted 1 · lost 8 " in text
-    assert "shed to stay within the CPU share 3, ring full 5" in text
+    assert "over the pod's budget 3, ring full 5" in text
     assert "IP fragments passed over 7" in text
     assert "  lost on veth0: 8" in text
     assert "lost on veth1" not in text
     assert "unparsed flows 2 (:443 no protocol)" in text
+
+
+def test_packets_that_are_no_segment_are_said() -> None:
+    pods = {"veth0": stats(CONTROLS_LOST=2, MALFORMED=3), "veth1": stats(CONTROLS_LOST=1)}
+    text = "\n".join(_summary.lines(report(pods=pods)))
+    assert "openings and ends of connections lost 3 · malformed packets 3" in text
+
+
+def test_losses_of_the_engine_and_of_the_table_of_edges() -> None:
+    plain = report(engine={"unseen_responses": 1, "held_evicted": 2, "buffer_overflows": 3})
+    plain.red.overflowed = 1234
+    assert (
+        "  responses that passed unseen 1 · gaps declared early (too much waited behind them) 2 · messages too long to buffer 3"
+        " · sessions of callers beyond 1,024, counted as other 1,234"
+    ) in _summary.lines(plain)
 
 
 def test_the_engines_losses_and_the_exporters() -> None:

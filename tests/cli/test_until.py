@@ -17,8 +17,33 @@ def test_a_signal_asks_and_a_second_one_insists() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_no_signal_cuts_a_clean_up_short() -> None:
+    with until(None) as over:
+        with over.work():
+            pass
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert over()
+
+
+def test_to_insist_once_is_enough() -> None:
+    with until(None) as over:
+        with pytest.raises(KeyboardInterrupt), over.work():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    with until(None) as over:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # without `work`: what was being prepared is being undone
+
+
 def test_time_is_over() -> None:
     with until(0) as over:
+        assert not over()
+        over.start()
         assert over()
     with until(3600) as over:
+        over.start()
         assert not over()

@@ -1,12 +1,13 @@
 import io
 import json
+import os
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clovisor_py.errors import ExportFailed
+from clovisor_py.errors import ExportFailed, SinkGone
 from clovisor_py.exporters import console
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._screen import Screen
@@ -76,8 +77,27 @@ def test_an_old_encoding_gets_question_marks_in_the_same_columns():
 def test_a_stream_that_is_gone():
     stream = io.StringIO()
     stream.close()
-    with pytest.raises(ExportFailed, match="console"):
+    with pytest.raises(SinkGone, match="console"):
         ConsoleSink(stream, Screen()).export([session()])
+
+
+def test_a_pipe_whose_reader_is_gone():
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    with pytest.raises(SinkGone, match="nobody reads"):
+        ConsoleSink(stream, Screen()).export([session()])
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+def test_a_full_disk_may_have_room_again():
+    stream = open("/dev/full", "w")  # noqa: PTH123, SIM115
+    with pytest.raises(ExportFailed) as caught:
+        ConsoleSink(stream, Screen()).export([session()])
+    assert not isinstance(caught.value, SinkGone)
+    with pytest.raises(OSError, match="No space"):
+        stream.close()
 
 
 def test_the_url(monkeypatch):

@@ -1,8 +1,9 @@
 import json
+import threading
 
 import pytest
 
-from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters import _fanout
 from clovisor_py.exporters._fanout import Fanout, open_urls
 from clovisor_py.exporters._worker import Worker
@@ -38,6 +39,33 @@ def test_a_dead_one_costs_the_others_nothing(tmp_path):
     ledgers = fanout.close(deadline_s=60)
     assert ledgers["alive:"].sent == 20
     assert (ledgers["dead:"].dropped["queue full"], ledgers["dead:"].dropped["stopped"]) == (15, 5)
+
+
+def test_one_that_nobody_reads_is_known():
+    class Gone(Dead):
+        def export(self, sessions):
+            raise SinkGone("nobody reads.")
+
+    with Fanout([Worker("alive:", Dead(), queue_limit=5), Worker("gone:", Gone(), queue_limit=5, linger_s=0)]) as fanout:
+        assert not fanout.gone
+        fanout.offer([session()])
+        fanout._workers[1]._thread.join()
+        assert fanout.gone
+
+
+def test_the_first_deadline_holds(caplog):
+    release = threading.Event()
+
+    class Stuck(Dead):
+        def export(self, sessions):
+            release.wait()
+
+    fanout = Fanout([Worker("stuck:", Stuck(), queue_limit=5)])
+    fanout.offer([session()])
+    first = fanout.close(deadline_s=0.05)
+    assert fanout.close(deadline_s=3600) == first
+    release.set()
+    assert len(caplog.records) == 1
 
 
 def test_one_bad_url_opens_none(tmp_path, monkeypatch):

@@ -92,3 +92,12 @@ def test_a_broken_package_costs_only_who_asks_for_it(monkeypatch):
     with pytest.raises(EnvironmentLacking, match=r"'theirs'.*pigeon") as caught:
         parse("carrier-pigeon:home")
     assert isinstance(caught.value, ClovisorError)
+
+
+def test_a_broken_package_does_not_break_another(monkeypatch):
+    made = []
+    theirs = Exporter(schemes=("carrier-pigeon",), synopsis="carrier-pigeon:", create=made.append)
+    entries = [Entry(ImportError("no module named owl")), Entry(theirs)]
+    monkeypatch.setattr(_registry, "entry_points", lambda group: entries)
+    open_sink("carrier-pigeon:home")
+    assert made[0].path == "home"

@@ -4,25 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clovisor_py.exporters._text import brief, cells, clip, duration, fit, percent, printable
+from clovisor_py.exporters._text import brief, cells, clip, duration, fit, percent
+from clovisor_py.model.text import printable
 from tests.support.sessions import ANY_TEXT
 
 US, MS, S = 1_000, 1_000_000, 1_000_000_000
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("/reviews/ä日", "/reviews/ä日"),
-        ("\x1b[2J", r"\x1b[2J"),
-        ("a\r\nb\tc\x00", r"a\x0d\x0ab\x09c\x00"),
-        ("\x7f\x9b31m", r"\x7f\x9b31m"),
-        ("\u202egpj.exe", r"\u202egpj.exe"),
-        ("\u2028\ud800\U000e0001", r"\u2028\ud800\U000e0001"),
-    ],
-)
-def test_nothing_reaches_the_terminal_that_it_would_obey(text, shown):
-    assert printable(text) == shown
 
 
 @given(ANY_TEXT, st.integers(2, 40))

@@ -5,7 +5,9 @@ import threading
 import time
 from contextlib import contextmanager
 
-from clovisor_py.errors import ExportFailed
+import pytest
+
+from clovisor_py.errors import ExportFailed, SinkGone
 from clovisor_py.exporters._worker import Worker
 from tests.support.sessions import session
 
@@ -241,10 +243,55 @@ def test_the_ledger_balances_at_any_moment():
     assert moments[-1].offered == 3 * sum(size % 23 for size in range(300))
 
 
-def test_the_thread_has_a_name_and_is_no_daemon():
+def test_a_sink_whose_reader_is_gone_ends_the_worker_without_a_word(caplog):
+    sink = Sink(None, SinkGone("nobody reads."))
+    with worker(sink, batch=5, linger_s=3600) as made:
+        made.offer([ONE] * 5)
+        assert settled(made).sent == 5
+        assert not made.gone
+        made.offer([ONE] * 12)
+        ledger = settled(made)
+        assert made.gone
+        assert (ledger.sent, ledger.dropped["reader gone"]) == (5, 12)
+        made.offer([ONE] * 3)
+        made._thread.join()
+        assert made.ledger().dropped["reader gone"] == 15
+        assert balanced(made.ledger())
+    assert sink.closed == 1
+    assert caplog.records == []
+
+
+def test_closing_twice_waits_once_and_warns_once(caplog):
+    sink = Stuck()
+    with worker(sink) as made:
+        made.offer([ONE])
+        sink.entered.wait()
+        ledger = made.close(deadline_s=0.01)
+        assert made.close(deadline_s=3600) == ledger
+        assert made.close(deadline_s=3600) == ledger
+    assert len(caplog.records) == 1
+
+
+def test_a_close_that_was_interrupted_is_not_waited_for_again(monkeypatch):
+    sink = Stuck()
+
+    def interrupted(_=None):
+        raise KeyboardInterrupt
+
+    with worker(sink) as made:
+        made.offer([ONE] * 2)
+        sink.entered.wait()
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(made._thread, "join", interrupted)
+            made.close(deadline_s=3600)
+        ledger = made.close(deadline_s=3600)
+        assert (ledger.dropped["stopped"], ledger.waiting) == (2, 0)
+
+
+def test_the_thread_has_a_name_and_cannot_keep_the_process():
     with worker(Sink()) as made:
         assert made._thread.name == "export test:"
-        assert not made._thread.daemon
+        assert made._thread.daemon
     assert not made._thread.is_alive()
 
 

@@ -1,8 +1,13 @@
 """The loader: sources found, a build named by them, pins made by a child, refusals said in one sentence."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -122,14 +127,21 @@ def test_a_program_that_is_refused(copied, text):
     assert re.search(r"^the kernel program was refused \(.*\): run `clovisor doctor`\.$", done.stderr, re.MULTILINE)
 
 
-def test_what_the_child_says_is_the_error(monkeypatch):
+def test_what_the_child_says_last_is_the_error(monkeypatch, caplog):
     def ends_with(code, said):
-        monkeypatch.setattr(
-            compile.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code, stdout="", stderr=said)
-        )
+        monkeypatch.setattr(compile, "_child", lambda *_: (code, said))
 
     ends_with(1, "a sentence.\n")
     with pytest.raises(KernelRefused, match=r"^a sentence\.$"):
+        compile.compile_check()
+    ends_with(1, "from clang:\n  1 error generated.\na sentence.\n\n")
+    with caplog.at_level("DEBUG"), pytest.raises(KernelRefused, match=r"^a sentence\.$"):
+        compile.compile_check()
+    assert "from clang:\n  1 error generated." in caplog.text
+    ends_with(1, "Traceback (most recent call last):\n  File x\nMemoryError: no more\n")
+    with pytest.raises(
+        KernelRefused, match=r"^the loader ended with status 1 \(MemoryError: no more\): run `clovisor doctor`\.$"
+    ):
         compile.compile_check()
     ends_with(-9, "")
     with pytest.raises(KernelRefused, match="status -9: run `clovisor doctor`"):
@@ -142,6 +154,32 @@ def test_a_child_that_hangs(monkeypatch):
     monkeypatch.setattr(compile, "COMPILE_TIMEOUT_S", 0.01)
     with pytest.raises(KernelRefused, match="try again when idle"):
         compile.compile_check()
+
+
+def test_an_interrupt_is_ours_alone_and_ends_the_child(monkeypatch, tmp_path):
+    """The terminal sends it to the whole foreground group, which a session of its own is not in."""
+    said, child = tmp_path / "said", tmp_path / "child"
+    child.write_text(f"#!/bin/sh\necho $$ $TMPDIR > {said}.part && mv {said}.part {said}\nexec sleep 60\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(compile.sys, "executable", str(child))
+    sessions = []
+
+    def interrupt():
+        while not said.exists():
+            time.sleep(0.01)
+        sessions.append(os.getsid(int(said.read_text().split()[0])))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        compile.compile_check()
+    thread.join()
+    pid, room = said.read_text().split()
+    assert sessions == [int(pid)]
+    assert not Path(room).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 def test_without_bcc(monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clovisor_py.errors import EnvironmentLacking, KernelRefused, UsageError
+from clovisor_py.errors import EnvironmentLacking, KernelRefused, TargetGone, UsageError
 from clovisor_py.kernel import netns, pods
 from clovisor_py.kernel.links import addresses, link_exists, link_names, refusal
 from tests.support.netns import pod, require_namespaces
@@ -39,6 +39,7 @@ def test_refusals_say_what_to_do():
     assert "root" in str(refusal("making a veth", 13))
     assert isinstance(refusal("making a veth", 95), EnvironmentLacking)
     assert isinstance(refusal("making a veth", 22), KernelRefused)
+    assert isinstance(refusal("attaching to interface 5", 19), TargetGone)
 
 
 def test_link_names_are_at_most_15_characters_and_differ():

@@ -95,7 +95,13 @@ def test_nothing_is_said_against_a_machine_that_has_everything(pins):
 @pytest.mark.parametrize(
     ("check", "lacking", "state", "says"),
     [
-        (probe.check_kernel, {"kernel": "5.4.0-42"}, State.PROBLEM, "kernel 5.4.0 is older than 5.12"),
+        (
+            probe.check_kernel,
+            {"kernel": "5.4.0-42"},
+            State.PROBLEM,
+            "5.4.0 is older than 5.12 and has no atomic compare-and-swap",
+        ),
+        (probe.check_kernel, {"kernel": "5.11.3"}, State.PROBLEM, "atomic compare-and-swap for programs: use a newer one"),
         (probe.check_kernel, {"kernel": "5.15.0"}, State.OK, "kernel 5.15.0 SCHED_CLS"),
         (probe.check_kernel, {"kernel": "6.1", "btf": False}, State.OK, "kernel 6.1 SCHED_CLS, ring buffer"),
         (probe.check_privileges, {"held": 0}, State.PROBLEM, "privileges lack CAP_BPF and CAP_NET_ADMIN: run it as root"),

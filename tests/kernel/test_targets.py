@@ -140,6 +140,24 @@ def test_long_lists_are_cut(monkeypatch):
         resolve("wbe")
 
 
+def test_names_that_a_pod_chose_do_not_command_the_terminal(monkeypatch):
+    link = Link(7, "veth7", "veth", 2, 5)
+    monkeypatch.setattr(targets, "names_behind", lambda _: {2: "\x1b[2Jeth0"})
+    monkeypatch.setattr(targets, "addresses", lambda _: {})
+    veth = targets._veth(link, "web\x1b]0;x\x07", [link])
+    assert (veth.label, veth.peer_name) == (r"web\x1b]0;x\x07", r"\x1b[2Jeth0")
+
+
+@pytest.mark.live
+def test_a_process_that_calls_itself_an_escape(web):
+    process = web.spawn("python3", "-c", "open('/proc/self/comm', 'w').write('\x1b[2J'); import time; time.sleep(60)")
+    try:
+        _until_exec(process.pid, "\x1b[2J")
+        assert [veth.label for veth in resolve(str(process.pid))] == [r"\x1b[2J"]
+    finally:
+        netns.end([process])
+
+
 class FakeNetlink:
     """Answers with prepared datagrams."""
 

@@ -1,5 +1,8 @@
 """Filters and links on a real veth: what is put on, what others put there, and what is left when we go."""
 
+import errno
+import os
+
 import pytest
 
 from clovisor_py.errors import KernelRefused, TargetGone
@@ -150,7 +153,56 @@ def test_a_refusal_is_ours_and_leaves_nothing(datapath, web, monkeypatch):
         datapath.attach(web.ifindex)
     monkeypatch.undo()
     assert [len(filters(web, hook)) for hook in PARENTS] == [0, 0]
+    assert not clsact(web)
     assert web.ifindex not in datapath.maps.pods()
+    assert web.ifindex not in datapath.maps.attached()
+
+
+def test_a_clsact_is_known_as_ours_before_it_is_there(datapath, web, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attach, "_put_filter", killed)
+    with pytest.raises(KeyboardInterrupt):
+        datapath.attach(web.ifindex)
+    assert clsact(web)
+    assert datapath.maps.attached()[web.ifindex] == attach.OWN_CLSACT
+    datapath.detach(web.ifindex)
+    assert not clsact(web)
+
+
+def test_a_clsact_that_somebody_added_at_the_same_time_stays(datapath, web, monkeypatch):
+    with netlink("being somebody else") as route:
+        route.tc("add", "clsact", web.ifindex)
+    look, first = attach._has_clsact, [False]
+    monkeypatch.setattr(attach, "_has_clsact", lambda *given: first.pop() if first else look(*given))
+    with pytest.raises(KernelRefused):
+        datapath.attach(web.ifindex)
+    assert clsact(web)
+
+
+def test_a_want_of_files_is_a_sentence(datapath, web, monkeypatch):
+    def no_more(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    datapath.attach(web.ifindex)
+    monkeypatch.setattr("clovisor_py.kernel.links.IPRoute", no_more)
+    with pytest.raises(KernelRefused, match="looking at the filters failed"):
+        datapath.broken()
+
+
+def test_all_veths_are_looked_at_in_one_go(datapath, web):
+    with pod("kt-other") as other:
+        for each in (web, other):
+            datapath.attach(each.ifindex)
+        assert datapath.broken() == []
+        drop_filter(other, "egress", 1, attach.HANDLE)
+        assert datapath.broken() == [other.ifindex]
+        assert datapath.repair(other.ifindex)
+        assert datapath.broken() == []
+    assert datapath.broken() == [other.ifindex]  # gone
+    datapath.detach(other.ifindex)
+    assert datapath.broken() == []
 
 
 def test_a_slot_is_reused_and_begins_at_zero(datapath, web):

@@ -1,8 +1,11 @@
 """TCX programs of others run before clsact and may end the chain: there we are on links, before all of them."""
 
+import errno
+import os
+
 import pytest
 
-from clovisor_py.errors import TargetGone
+from clovisor_py.errors import KernelRefused, TargetGone
 from clovisor_py.kernel import attach, bpf, pods
 from tests.support.foreign import DROP, END_OF_CHAIN, NEXT, TYPES, clsact, counted, link, newcomer, refused
 from tests.support.netns import pod
@@ -56,6 +59,30 @@ def test_on_links_we_stay_on_links_when_the_other_has_gone(datapath, web):
         [bpf.program_id(fd)] for fd in datapath.programs.values()
     ]
     assert counted(datapath, web) == (6, 3, 3)
+
+
+@pytest.mark.parametrize("hook", TYPES)
+def test_a_link_that_somebody_detached_is_put_back(datapath, web, hook):
+    with link(web, END_OF_CHAIN):
+        datapath.attach(web.ifindex)
+    fd = bpf.obj_get(datapath.settings.pins / f"link_{web.ifindex}_{hook}")
+    bpf.link_detach(fd)
+    os.close(fd)
+    assert datapath.broken() == [web.ifindex]
+    assert datapath.repair(web.ifindex)
+    assert datapath.broken() == []
+    assert counted(datapath, web) == (6, 3, 3)
+
+
+def test_a_link_that_is_refused_is_a_sentence(datapath, web, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+
+    with link(web, NEXT):
+        monkeypatch.setattr(bpf, "link_create", refuse)
+        with pytest.raises(KernelRefused, match=f"attaching to interface {web.ifindex} failed"):
+            datapath.attach(web.ifindex)
+    assert web.ifindex not in datapath.maps.attached()
 
 
 def test_a_tcx_program_behind_ours_still_decides(datapath, web):

@@ -3,6 +3,7 @@
 A test leaves its pins to the next one, which adopts them (compiling costs a second); what needs none, or others, says so.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -44,6 +45,7 @@ with Datapath(Settings(pins=pathlib.Path(sys.argv[1]), lease_s=3600)) as datapat
     time.sleep(600)
 """
 """Opens a datapath, attaches, says its programs' ids, and waits to be killed."""
+NOBODY = 2**31 - 1
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -293,3 +295,79 @@ def test_controls_that_find_no_room_are_counted(settings):
         assert datapath.controls_refused == 1
         assert datapath.maps.control(5) == (layout.Mode.HEAD, 0, 0, 0)
         datapath.remove()  # quicker than deleting them
+
+
+def test_a_decision_that_the_kernel_refuses_for_whatever_reason_is_counted(settings, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with Datapath(settings) as datapath:
+        monkeypatch.setattr(bpf, "map_update", refuse)
+        datapath.capture(5, "head")
+        datapath.skip_until(5, 0, 100)
+        monkeypatch.undo()
+        assert datapath.controls_refused == 2
+        assert datapath.maps.control(5) is None
+
+
+def test_pins_of_another_build_with_other_maps_are_cleaned_with_their_clsact(settings, holder, web, monkeypatch):
+    process, _ = holder(web.ifindex)
+    killed(process)
+    (settings.pins / "sessions").unlink()
+    monkeypatch.setattr(compile, "build_id", lambda: 1234)
+    with Datapath(settings):
+        assert filters(web.ifindex) == ([0, 0], False)
+
+
+def test_a_veth_that_keeps_its_filters_stops_nothing_else(settings, web, monkeypatch):
+    detach = attach.detach
+
+    def stubborn(ifindex, *rest):
+        if ifindex == NOBODY:
+            raise KernelRefused("it would not come off: run `clovisor doctor`.")
+        detach(ifindex, *rest)
+
+    with Datapath(settings) as datapath:
+        datapath.attach(web.ifindex)
+        datapath.maps.set_attached(NOBODY, attach.OWN_CLSACT)
+    monkeypatch.setattr(attach, "find_all", lambda: [NOBODY, web.ifindex])
+    monkeypatch.setattr(attach, "detach", stubborn)
+    with pytest.raises(KernelRefused, match="would not come off"):
+        remove_all(settings.pins)
+    monkeypatch.undo()
+    assert filters(web.ifindex) == ([0, 0], False)
+    assert not settings.pins.exists()
+
+
+def test_a_look_at_one_pod_costs_the_same_however_many_there_are(settings, web, monkeypatch):
+    calls, sockets = [], []
+    command, socket_of = bpf._bpf, attach.netlink
+
+    def cost(look, *arguments):
+        calls.clear()
+        look(*arguments)
+        return len(calls)
+
+    with Datapath(settings) as datapath, pod("kt-life2") as other:
+        monkeypatch.setattr(bpf, "_bpf", lambda *given: calls.append(given[0]) or command(*given))
+        monkeypatch.setattr(attach, "netlink", lambda doing: sockets.append(doing) or socket_of(doing))
+        datapath.attach(web.ifindex)
+        alone = [cost(datapath.stats, web.ifindex), cost(datapath.repair, web.ifindex)]
+        datapath.attach(other.ifindex)
+        assert [cost(datapath.stats, web.ifindex), cost(datapath.repair, web.ifindex)] == alone
+        assert alone[0] == 1
+        sockets.clear()
+        assert datapath.broken() == []
+        assert len(sockets) == 1
+        datapath.detach(other.ifindex)
+
+
+def test_silenced_it_passes_everything_through_until_the_next_heartbeat(settings, web):
+    with Datapath(settings) as datapath, connection(web) as ends:
+        datapath.attach(web.ifindex)
+        datapath.silence()
+        exchange(*ends)
+        assert datapath.stats(web.ifindex)[Counter.SEGMENTS] == 0
+        datapath.heartbeat()
+        exchange(*ends)
+        assert datapath.stats(web.ifindex)[Counter.SEGMENTS] == 2

@@ -111,6 +111,28 @@ def test_skipping_wraps_with_the_sequence_numbers(rig):
     assert [one(talk.peer(b"x" * 50)).data for _ in range(3)] == [b"", b"", b"x" * 50]
 
 
+def test_a_skip_is_over_for_good_once_passed(rig):
+    """2 GiB later its sequence number lies ahead again."""
+    talk = Talk(rig)
+    first = one(talk.peer(b"x" * 100))
+    rig.datapath.capture(first.flow_id, "full")
+    rig.datapath.skip_until(first.flow_id, TO_POD, first.seq + 200)
+    places = [first.seq + 100, first.seq + 200, *((first.seq + at * 2**30) % 2**32 for at in range(1, 5))]
+    assert captured([one(talk.peer(b"x" * 100, seq=place)) for place in places]) == [0] + [100] * 5
+    rig.datapath.skip_until(first.flow_id, TO_POD, first.seq + 300)
+    assert captured(talk.peer(b"x" * 100, seq=first.seq + 200)) == [0]  # the next one holds
+
+
+def test_a_skip_is_passed_also_while_nothing_goes_up(rig):
+    talk = Talk(rig)
+    first = one(talk.peer(b"x" * 100))
+    rig.datapath.skip_until(first.flow_id, TO_POD, first.seq + 100)
+    rig.datapath.capture(first.flow_id, "none")
+    assert talk.peer(b"x" * 100) == []
+    rig.datapath.capture(first.flow_id, "full")
+    assert captured(talk.peer(b"x" * 100, seq=(first.seq + 3 * 2**30) % 2**32)) == [100]
+
+
 def test_a_flow_beyond_its_budget_sends_headers_only(rig):
     rig.reset(Mode.FULL, flow_ns_per_kib=EVERY, burst_ns=SECOND)
     busy, quiet = Talk(rig), Talk(rig, ports=(1, 2))

@@ -3,12 +3,13 @@
 import struct
 
 import pytest
+from scapy.layers.inet import IP, UDP
 
 from clovisor_py.kernel import bpf, layout, pods
 from clovisor_py.kernel.layout import MAX_SESSIONS, Counter, Mode
 from clovisor_py.kernel.links import link_names
 from clovisor_py.model.segment import FIN, FROM_POD, PEER_OPENED, POD_OPENED, RST, SYN, TO_POD, TURN
-from tests.support.kernel import LOOPBACK, SLOT, Talk, check_books, tcp
+from tests.support.kernel import ETHER, LOOPBACK, PEER_IP, POD_IP, SLOT, Talk, check_books, tcp
 
 pytestmark = pytest.mark.live
 
@@ -140,6 +141,17 @@ def test_a_closed_connection_lingers_and_goes(rig, monkeypatch, ends):
     assert rig.datapath.sweep(idle_ns=10**12).live == 1  # its last segments may be under way
     monkeypatch.setattr("clovisor_py.kernel.datapath.CLOSED_LINGER_NS", 0)
     assert rig.datapath.sweep(idle_ns=10**12).released == 1
+
+
+def test_a_udp_session_waits_less_than_a_tcp_one(rig, monkeypatch):
+    Talk(rig).peer(b"question")
+    rig.run(TO_POD, ETHER / IP(src=PEER_IP, dst=POD_IP) / UDP(sport=40000, dport=53) / b"question")
+    assert rig.datapath.sweep(idle_ns=10**12).live == 2
+    monkeypatch.setattr("clovisor_py.kernel.datapath.UDP_IDLE_NS", 0)
+    swept = rig.datapath.sweep(idle_ns=10**12)
+    assert (swept.live, swept.released) == (1, 1)
+    monkeypatch.setattr("clovisor_py.kernel.datapath.UDP_IDLE_NS", 10**12)
+    assert rig.datapath.sweep(idle_ns=0).live == 0
 
 
 @pytest.fixture

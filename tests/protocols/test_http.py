@@ -158,6 +158,14 @@ def test_unknown_method_keeps_its_name() -> None:
         (b"GET http://[fd00::1]:81/", "/", "/", ("fd00::1", 81), "http"),
         (b"OPTIONS *", "*", "*", ("host", None), "http"),
         (b"CONNECT db.example:5432", "db.example:5432", None, ("db.example", 5432), "http"),
+        (b"CONNECT http://db.example:5432/?a", "db.example:5432", None, ("db.example", 5432), "http"),
+        (b"CONNECT [fd00::1]:443", "[fd00::1]:443", None, ("fd00::1", 443), "http"),
+        (b"GET /a;v=1/b;w;x=2?c", "/a/b", "/a/b", ("host", None), "http"),
+        (b"GET //u:p@h/a", "//h/a", "//h/a", ("host", None), "http"),
+        (b"GET //h/a@b", "//h/a@b", "//h/a@b", ("host", None), "http"),
+        (b"GET /@me", "/@me", "/@me", ("host", None), "http"),
+        (b"GET mailto:a@b", "mailto:", "mailto:", ("host", None), "http"),
+        (b"GET http:h/a", "http:", "http:", ("host", None), "http"),
         (b"GET /redirect?to=http://elsewhere/", "/redirect", "/redirect", ("host", None), "http"),
         ("GET /straße".encode(), "/straße", "/straße", ("host", None), "http"),
     ],
@@ -205,6 +213,40 @@ def test_what_is_private_enters_no_message() -> None:
     messages = run(PROTOCOL, script).messages
     assert len(messages) == 3
     assert "s3cr3t" not in repr(messages)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"CONNECT /x?SECRET",
+        b"CONNECT http://h/?SECRET",
+        b"CONNECT h:1?SECRET",
+        b"CONNECT u:SECRET@h:1",
+        b"CONNECT h;SECRET",
+        b"GET mailto:u:SECRET@h",
+        b"GET http:u:SECRET@h",
+        b"GET http:/u:SECRET@h/",
+        b"GET //u:SECRET@h/a",
+        b"GET http://h//u:SECRET@i/a",
+        b"GET u/SECRET@h",
+        b"GET SECRET@h",
+        b"GET *SECRET",
+        b"GET /a;jsessionid=SECRET",
+        b"GET http://h/a;jsessionid=SECRET/b?c",
+        b"GET http://h;SECRET/",
+    ],
+)
+def test_no_form_of_a_target_lets_a_secret_through(line: bytes) -> None:
+    assert "SECRET" not in repr(request(line + b" HTTP/1.1\r\nHost: host\r\n\r\n"))
+
+
+@pytest.mark.parametrize(
+    "host", [b"x?SECRET", b"x/p?SECRET", b"x#SECRET", b"u:SECRET@x", b"x;SECRET", b"x:SECRET", b"x/SECRET@y"]
+)
+def test_no_host_lets_a_secret_through(host: bytes) -> None:
+    message = request(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert "SECRET" not in repr(message)
+    assert message.attributes["server.address"] == "x"
 
 
 def test_continued_lines_belong_to_the_value() -> None:
