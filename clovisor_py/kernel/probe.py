@@ -275,9 +275,12 @@ def _held(machine: Machine) -> list[str]:
 
 
 def _missing(held: Sequence[str]) -> list[str]:
-    """What is needed and not held; CAP_SYS_ADMIN has always included what became CAP_BPF, never CAP_NET_ADMIN."""
-    having = {*held, "CAP_BPF"} if "CAP_SYS_ADMIN" in held else set(held)
-    return [name for name in ("CAP_BPF", "CAP_NET_ADMIN") if name not in having]
+    """What is needed and not held; CAP_SYS_ADMIN has always included what became the first two, never CAP_NET_ADMIN.
+
+    CAP_PERFMON is for loading: without it the verifier lets no program look for a header where another one ends.
+    """
+    having = {*held, "CAP_BPF", "CAP_PERFMON"} if "CAP_SYS_ADMIN" in held else set(held)
+    return [name for name in ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN") if name not in having]
 
 
 def _add_clsact_to_a_veth() -> None:
