@@ -40,6 +40,7 @@ SHED_S: Final = 0.25
 SWEEP_S: Final = 2.0
 REPAIR_S: Final = 5.0
 
+ADOPTED: Final = "took over from one that was killed: connections go on; what it left unread (%d bytes) it had counted itself."
 SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
 
 _log = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ class Report:
     """From attaching to the end, or until now."""
     red: Red
     shown: Red
-    """Only what passed the filter."""
+    """Only what was exported."""
+    filtered: int
+    """Sessions that did not match the filter."""
     pods: Mapping[str, Stats]
     """Kernel counters by veth name, since it was attached."""
     engine: Mapping[str, int]
@@ -108,7 +111,7 @@ class Agent:
             request_timeout_s=settings.request_timeout_s,
             flow_idle_s=settings.flow_idle_s,
         )
-        self._red, self._shown = Red(), Red()
+        self._red, self._shown, self._filtered = Red(), Red(), 0
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
         self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
@@ -122,7 +125,7 @@ class Agent:
         self._started = time.monotonic()
         self._cpu, self._shed_at, self._charged_at = time.process_time(), self._started, self._started
         if self.datapath.adopted:
-            _log.info("took over the datapath of a predecessor; its connections go on")
+            _log.warning(ADOPTED, self.datapath.ring.waiting)
         if self.datapath.stale_bytes:
             _log.warning("%d bytes of records were older than the lease, and were skipped", self.datapath.stale_bytes)
         return self
@@ -189,6 +192,7 @@ class Agent:
             seconds=(self._ended or time.monotonic()) - self._started,
             red=self._red,
             shown=self._shown,
+            filtered=self._filtered,
             pods=dict(self._last_stats),
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
@@ -209,6 +213,7 @@ class Agent:
             add(session)
             if keep is None or keep(session):
                 shown.append(session)
+        self._filtered += len(sessions) - len(shown)
         if self._left is not None:
             shown = shown[: self._left]
             self._left -= len(shown)
@@ -229,6 +234,7 @@ class Agent:
                 self._lose(veth)
 
     def _lose(self, veth: Veth) -> None:
+        self._look()
         del self._veths[veth.ifindex]
         self.datapath.detach(veth.ifindex)
         self.directory.remove(veth.ifindex)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from clovisor_py.errors import UsageError
-from clovisor_py.model.session import Session
+from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols._registry import by_name, registry
 
 UNITS: Final = {
@@ -23,6 +23,7 @@ UNITS: Final = {
     "h": 3_600_000_000_000,
 }
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([a-zµ]{1,2})", re.IGNORECASE)
+_WORD: Final = re.compile(r"[1-9][0-9]{2}|[0-9A-Z_]*[A-Z][0-9A-Z_]*")
 _STATUS: Final = re.compile(r"[1-5]xx", re.IGNORECASE)
 
 Filter = Callable[[Session], bool]
@@ -30,8 +31,22 @@ Filter = Callable[[Session], bool]
 if TYPE_CHECKING:
     NanosecondsType = click.ParamType[int]
     HintType = click.ParamType[tuple[int, str]]
+    TextType = click.ParamType[str]
 else:  # generic since click 8.4 only
-    NanosecondsType = HintType = click.ParamType
+    NanosecondsType = HintType = TextType = click.ParamType
+
+
+class Status(TextType):
+    """`404`, `5xx`, `timeout`, or a status that is written in capitals and digits (`NXDOMAIN`)."""
+
+    name = "status"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        outcomes = [outcome.value for outcome in Outcome]
+        if text not in outcomes and not _STATUS.fullmatch(text) and not _WORD.fullmatch(text):
+            self.fail(f"'{text}' is no status: write 404, 5xx, or an outcome ({', '.join(outcomes)}).", param, ctx)
+        return text
 
 
 class Duration(NanosecondsType):

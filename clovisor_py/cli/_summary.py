@@ -38,9 +38,8 @@ def lines(report: Report) -> list[str]:
     """Sessions (a call seen at both ends counts once), then segments, then each kind of loss that there was."""
     shown = total(report.shown.calls())
     out = summary_lines(shown, report.seconds)
-    every = total(report.red.calls()).calls
-    if every != shown.calls:
-        out.append(f"  {every - shown.calls:,} more sessions did not match the filter, or came after the last one asked for")
+    if report.filtered:
+        out.append(f"  {report.filtered:,} more did not match the filter")
     out.append("  " + _segments(report))
     if len(report.pods) > 1:
         out.extend(_where(report))

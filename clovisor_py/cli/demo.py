@@ -10,7 +10,7 @@ import click
 from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
 from clovisor_py.cli._until import until
-from clovisor_py.cli.trace import CONSOLE
+from clovisor_py.cli.trace import CONSOLE, SHOWN
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
 from clovisor_py.exporters._fanout import open_urls
@@ -35,9 +35,7 @@ SETTLE_S = 0.3
 @click.command(name="demo")
 @click.option("--requests", type=click.IntRange(1, MAX_REQUESTS), default=200, show_default=True, help="Sent by the client.")
 @click.option("--rate", type=click.FloatRange(1, MAX_RATE), default=40.0, show_default=True, help="Requests a second.")
-@click.option(
-    "-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help="How sessions are shown."
-)
+@click.option("-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help=SHOWN)
 @click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
 def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -> int:
     """Run a small bookinfo in network namespaces, trace it, and show what was seen.

@@ -26,5 +26,7 @@ def COMMAND() -> int:
     leftovers = remove_leftovers()
     for name in leftovers or ():
         click.echo(f"removed {name}")
-    click.echo(f"Nothing of Clovisor is left on this node ({len(interfaces)} interfaces were attached).")
+    for number in interfaces:
+        click.echo(f"detached from interface {number}")
+    click.echo("Nothing of Clovisor is left on this node.")
     return 0

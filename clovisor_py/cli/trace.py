@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 
 import click
+from click.shell_completion import CompletionItem
 
-from clovisor_py.agent import Agent
+from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
-from clovisor_py.cli._options import Duration, Hint, session_filter
+from clovisor_py.cli._options import Duration, Hint, Status, session_filter
 from clovisor_py.cli._until import until
 from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError
 from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.exporters._screen import service_map_lines
+from clovisor_py.kernel.links import PAIRS
 from clovisor_py.kernel.probe import require_bpffs, require_root
-from clovisor_py.kernel.targets import Veth, resolve
+from clovisor_py.kernel.targets import Veth, resolve, veths_here
 from clovisor_py.model.text import printable
 
+SHOWN = "line fits the terminal and shows a call once; wide cuts nothing and shows both its ends; json says everything."
 CONSOLE = {"line": "console:", "wide": "console:?format=wide", "json": "console:?format=json"}
 
 
@@ -24,7 +28,24 @@ def describe(veth: Veth, hints: dict[int, str]) -> str:
     """`tracing web (vethc1a2 ⇄ eth0, 10.0.0.2 fd00::2)`."""
     ends = f"{veth.name} ⇄ {veth.peer_name}" if veth.peer_name else veth.name
     known = " · " + ", ".join(f"{name} on :{port}" for port, name in sorted(hints.items())) if hints else ""
-    return f"tracing {veth.label} ({ends}{', ' if veth.addresses else ''}{' '.join(veth.addresses)}){known}"
+    odd = "" if veth.kind in PAIRS else f" · not a pod's veth ({veth.kind}): all that is behind it counts as the pod"
+    return f"tracing {veth.label} ({ends}{', ' if veth.addresses else ''}{' '.join(veth.addresses)}){known}{odd}"
+
+
+def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Namespaces and host veths that begin so."""
+    try:
+        names = [name for veth in veths_here() for name in (veth.label, veth.name)]
+    except ClovisorError:
+        return []  # completion is no place for errors
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def _closing(report: Report) -> list[str]:
+    """Who called whom, where there was more than one; then the summary."""
+    rows = report.shown.calls()
+    table = [f"  {line}" for line in service_map_lines(rows)] if len(rows) > 1 else []
+    return [*table, *_summary.lines(report)]
 
 
 def _remark(text: str) -> None:
@@ -36,18 +57,21 @@ def _mute(text: str) -> None:
 
 
 @click.command(name="trace")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option(
-    "-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help="How sessions are shown."
-)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_targets)
+@click.option("-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help=SHOWN)
 @click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
 @click.option("--hint", "hints", multiple=True, type=Hint(), help="This server port speaks that protocol.")
 @click.option("--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Only sessions of this server port.")
 @click.option("--path", metavar="PATTERN", help="Only resources that begin so, or match (* ? []).")
 @click.option(
-    "--status", "statuses", multiple=True, metavar="STATUS", help="Only this status (404), class (5xx) or outcome (timeout)."
+    "--status",
+    "statuses",
+    multiple=True,
+    type=Status(),
+    metavar="STATUS",
+    help="Only this status (404), class (5xx) or outcome (timeout).",
 )
-@click.option("--slower-than", "slower_ns", type=Duration(), help="Only sessions that took as long.")
+@click.option("--slower-than", "slower_ns", type=Duration(), help="Only sessions that took as long (100ms, 2s, 1m).")
 @click.option("--duration", "duration_ns", type=Duration(), help="End after this time of tracing.")
 @click.option("--count", type=click.IntRange(1), help="End after so many sessions.")
 @click.option(
@@ -104,7 +128,7 @@ def COMMAND(
         agent.finish()
         left = bool(agent.veths)
         fanout.close()
-        for line in _summary.lines(agent.report()):
+        for line in _closing(agent.report()):
             say(line)
     if not left:
         raise ClovisorError("every traced interface has vanished: start again when the pods are back.")

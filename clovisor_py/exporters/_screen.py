@@ -138,9 +138,9 @@ def remark_of(session: Session) -> str:
 
 def summary_lines(total: Calls, seconds: float) -> list[str]:
     """How many in how long, how fast, how many failed; then the slowest, and what the failed ones failed with."""
-    rate = total.calls / seconds if seconds > 0 else 0.0
     quantiles = "  ".join(f"p{q} {brief(total.durations.quantile(q / 100))}" for q in (50, 90, 99))
-    counts = f"{_plural(total.calls, 'session')} in {seconds:.0f} s ({rate:,.1f}/s)"
+    rate = f" ({total.calls / seconds:,.1f}/s)" if seconds >= 1 else ""  # of a moment there is none
+    counts = f"{_plural(total.calls, 'session')} in {seconds:.0f} s{rate}"
     failed = _plural(total.errors, "error") + (f" ({percent(total.errors, total.calls)})" if total.errors else "")
     lines = [f"{counts} · {quantiles} · {failed}" if total.calls else counts]
     if total.slowest is not None:
@@ -176,7 +176,7 @@ def _numbers(row: Calls) -> tuple[str, str, str, str]:
 
 
 def _slowest(session: Session) -> str:
-    return f"{clip(_title(session), NARROWEST // 2)}  {brief(session.duration_ns)}"
+    return f"{clip(_title(session), NARROWEST // 2)}  {duration(session.duration_ns)}"
 
 
 def _errors(statuses: Mapping[str, int]) -> Iterable[str]:

@@ -185,7 +185,7 @@ class Worker:
                 self._say_refused(len(batch) - sent, len(batch))
                 return sent, REFUSED
             if last:
-                return 0, STOPPED
+                break
             if attempt < self._attempts:
                 self._pause(attempt)
         return 0, FAILED

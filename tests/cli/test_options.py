@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clovisor_py.cli._options import UNITS, Duration, Hint, session_filter
+from clovisor_py.cli._options import UNITS, Duration, Hint, Status, session_filter
 from clovisor_py.model.session import Outcome
 from tests.support.sessions import session
 
@@ -68,3 +68,14 @@ def test_a_status_a_class_or_an_outcome(status: str) -> None:
     assert passes(session(status="503", outcome=Outcome.ERROR), statuses=(status,))
     assert not passes(session(), statuses=(status,))
     assert passes(session(status="", outcome=Outcome.TIMEOUT), statuses=(status, "timeout"))
+
+
+@pytest.mark.parametrize("text", ["404", "5xx", "2XX", "timeout", "one_way", "NXDOMAIN", "42P01", "WRONGTYPE"])
+def test_what_can_be_a_status(text: str) -> None:
+    assert Status().convert(text, None, None) == text
+
+
+@pytest.mark.parametrize("text", ["foo", "9xx", "0", "20", "5x", "", "Not Found", "-1"])
+def test_what_cannot(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no status: write 404, 5xx, or an outcome"):
+        Status().convert(text, None, None)

@@ -38,7 +38,7 @@ def test_a_dead_one_costs_the_others_nothing(tmp_path):
     fanout.offer([session()] * 20)
     ledgers = fanout.close(deadline_s=60)
     assert ledgers["alive:"].sent == 20
-    assert (ledgers["dead:"].dropped["queue full"], ledgers["dead:"].dropped["stopped"]) == (15, 5)
+    assert (ledgers["dead:"].dropped["queue full"], ledgers["dead:"].dropped["failed"]) == (15, 5)
 
 
 def test_one_that_nobody_reads_is_known():
