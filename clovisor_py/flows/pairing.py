@@ -8,6 +8,7 @@ being paired with somebody else's response.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
@@ -30,7 +31,7 @@ Early: TypeAlias = tuple[Message, bool, Outcome | None]
 """A response, whether it was the first after a beginning in the middle, and how the connection broke it off."""
 
 
-class Pairing(SessionMaker):
+class Pairing(SessionMaker, ABC):
     """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
 
     __slots__ = ("_early", "_watch", "asked", "watched")
@@ -48,6 +49,7 @@ class Pairing(SessionMaker):
         self.asked = False
         """A request was seen on this flow."""
 
+    @abstractmethod
     def take(
         self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
     ) -> None:
@@ -56,24 +58,23 @@ class Pairing(SessionMaker):
         `turn_age_ns`: how long before it the other direction's turn began, by the kernel's memory (0: unknown).
         `broken`: the connection ended in the middle of it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def expire(self, before_ns: int, now_ns: int) -> None:
         """Report as `timeout` the requests whose last byte passed at `before_ns` or earlier."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
         """Messages of `sender` passed unseen, the last of them at `hidden_ns`; `gap_bytes` of them were lost."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drain(self) -> Iterator[Pending]:
         """Take out all that wait."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def oldest_ns(self) -> int:
         """When the last byte of the oldest waiting request passed; 0 where none waits."""
-        raise NotImplementedError
 
     def close(self, outcome: Outcome, now_ns: int) -> None:
         """Nothing more will be answered."""
