@@ -77,7 +77,7 @@ enum cv_counter {
     CV_MALFORMED,     /* headers that contradict themselves or the packet's length */
     CV_RECORDS,       /* ring records written */
     CV_CAPTURED_BYTES,
-    CV_BYTES, /* payload, by direction: BYTES + direction; what was retransmitted is not counted twice */
+    CV_BYTES, /* payload, by direction: BYTES + direction; what lies below the high-water mark (retransmitted, or late) is not counted */
     CV_BYTES_TO_POD,
     CV_TURNS, /* by direction */
     CV_TURNS_TO_POD,

@@ -87,7 +87,9 @@ def test_every_byte_of_a_transfer(datapath, web, direction):
         digest, records = transfer(*ends, datapath.ring, pause=lambda: datapath.ring.waiting > 2 * MB)
         stats = datapath.stats(web.ifindex)
     assert digest.digest() == hashlib.sha256(PAYLOAD).digest()
-    assert stats[(Counter.BYTES, Counter.BYTES_TO_POD)[direction]] == SIZE
+    # A segment that was overtaken on another CPU is late: it lies below the high-water mark, and is not counted as new.
+    late = sum(record.length for record in records if record.direction == direction and record.flags & RETRANSMITTED)
+    assert SIZE - late <= stats[(Counter.BYTES, Counter.BYTES_TO_POD)[direction]] <= SIZE
     assert stats[(Counter.BYTES_TO_POD, Counter.BYTES)[direction]] == 0
     assert stats[Counter.RECORDS] == len(records)
     assert stats[Counter.CAPTURED_BYTES] == sum(len(record.data) for record in records)
