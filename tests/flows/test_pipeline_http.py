@@ -7,10 +7,7 @@ import pytest
 from clovisor_py.flows import loop, stream
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.segment import TURN
-from clovisor_py.protocols._registry import registry
 from tests.support.segments import MS, SECOND, Conversation
-
-pytestmark = pytest.mark.skipif("http" not in registry(), reason="protocols/http.py is not there")
 
 GET = "GET /greet?a=1 HTTP/1.1\r\nHost: web\r\n\r\n"
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -87,9 +87,7 @@ def test_every_byte_of_a_transfer(datapath, web, direction):
         digest, records = transfer(*ends, datapath.ring, pause=lambda: datapath.ring.waiting > 2 * MB)
         stats = datapath.stats(web.ifindex)
     assert digest.digest() == hashlib.sha256(PAYLOAD).digest()
-    # A segment that was overtaken on another CPU is late: it lies below the high-water mark, and is not counted as new.
-    late = sum(record.length for record in records if record.direction == direction and record.flags & RETRANSMITTED)
-    assert SIZE - late <= stats[(Counter.BYTES, Counter.BYTES_TO_POD)[direction]] <= SIZE
+    assert SIZE - late(records, direction, stats) <= stats[(Counter.BYTES, Counter.BYTES_TO_POD)[direction]] <= SIZE
     assert stats[(Counter.BYTES_TO_POD, Counter.BYTES)[direction]] == 0
     assert stats[Counter.RECORDS] == len(records)
     assert stats[Counter.CAPTURED_BYTES] == sum(len(record.data) for record in records)
@@ -99,6 +97,15 @@ def test_every_byte_of_a_transfer(datapath, web, direction):
         assert bytes(data) == PAYLOAD
     else:  # what came up is still what was sent
         assert all(not seen or data[at] == PAYLOAD[at] for at, seen in enumerate(covered))
+
+
+def late(records, direction, stats):
+    """Bytes, at most, of segments that others overtook on another CPU: below the high-water mark, and so not counted as new.
+
+    The record says so of each; where one was lost, it may have been such a segment, of 64 KiB at most.
+    """
+    told = sum(record.length for record in records if record.direction == direction and record.flags & RETRANSMITTED)
+    return told + 65536 * sum(stats[counter] for counter in LOST)
 
 
 def pieces(records):
@@ -118,11 +125,11 @@ def test_a_long_segment_becomes_several_records(datapath, web):
     with connection(web) as (client, server):
         _, records = transfer(client, server, datapath.ring, pause=lambda: datapath.ring.waiting > 2 * MB)
         stats = datapath.stats(web.ifindex)
-    if any(stats[counter] for counter in LOST):
-        pytest.skip("needs a reader that keeps up: this machine is too busy")
+    lost = sum(stats[counter] for counter in LOST)  # some, where the reader cannot keep up
     segments = pieces([record for record in records if record.direction == TO_POD])
-    assert len(segments) == stats[Counter.SEGMENTS]
-    assert sum(segment[0].packets for segment in segments) == stats[Counter.PACKETS] > stats[Counter.SEGMENTS]
+    assert stats[Counter.SEGMENTS] - lost <= len(segments) <= stats[Counter.SEGMENTS] < stats[Counter.PACKETS]
+    if not lost:
+        assert sum(segment[0].packets for segment in segments) == stats[Counter.PACKETS]
     longest = max(segments, key=len)
     assert len(longest) > 1
     for segment in segments:
@@ -140,9 +147,9 @@ def test_heads_of_a_transfer_cost_headers_only(datapath, web):
     with connection(web) as (client, server):
         _, records = transfer(client, server, datapath.ring)
         stats = datapath.stats(web.ifindex)
-    assert stats[Counter.BYTES_TO_POD] == SIZE
+    assert SIZE - late(records, TO_POD, stats) <= stats[Counter.BYTES_TO_POD] <= SIZE
     assert stats[Counter.CAPTURED_BYTES] == datapath.settings.head_bytes
     check_books(stats)
     if not any(stats[counter] for counter in LOST):  # sizes are exact without the bytes
         fresh = [record for record in records if record.direction == TO_POD and not record.flags & RETRANSMITTED]
-        assert sum(record.length for record in fresh) == SIZE
+        assert SIZE - late(records, TO_POD, stats) <= sum(record.length for record in fresh) <= SIZE

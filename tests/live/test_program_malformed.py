@@ -3,24 +3,16 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
-from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q
 
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.model.segment import FROM_POD, TO_POD
-from tests.support.kernel import ETHER, PEER_IP, PEER_PORT, POD_IP, POD_PORT, Rig, check_books, tcp
+from tests.support.kernel import ETHER, PEER_IP, POD_IP, Rig, check_books, tcp
+from tests.support.packets import AUTHENTICATION, HELLO, PEER6, POD6, QUERY, SEGMENT, V4, V6
 
 pytestmark = pytest.mark.live
-
-POD6, PEER6 = "fd00::1:2", "2001:db8::9"
-HELLO = b"GET / HTTP/1.1\r\n\r\n"
-SEGMENT = TCP(sport=POD_PORT, dport=PEER_PORT, seq=77, ack=88, flags="PA", window=500) / HELLO
-V4 = IP(src=POD_IP, dst=PEER_IP)
-V6 = IPv6(src=POD6, dst=PEER6)
-QUERY = bytes.fromhex("123401000001000000000000") + b"\1a\0\0\1\0\1"
-AUTHENTICATION = AH(nh=6, payloadlen=4, spi=1, seq=1, icv=bytes(12))
 
 
 def other():

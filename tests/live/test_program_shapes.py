@@ -12,7 +12,6 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
 )
-from scapy.layers.ipsec import AH
 from scapy.layers.l2 import Dot1AD, Dot1Q
 
 from clovisor_py.kernel.layout import Counter
@@ -30,16 +29,9 @@ from tests.support.kernel import (
     address,
     tcp,
 )
+from tests.support.packets import AUTHENTICATION, HELLO, PEER6, POD6, QUERY, SEGMENT, V4, V6
 
 pytestmark = pytest.mark.live
-
-POD6, PEER6 = "fd00::1:2", "2001:db8::9"
-HELLO = b"GET / HTTP/1.1\r\n\r\n"
-SEGMENT = TCP(sport=POD_PORT, dport=PEER_PORT, seq=77, ack=88, flags="PA", window=500) / HELLO
-V4 = IP(src=POD_IP, dst=PEER_IP)
-V6 = IPv6(src=POD6, dst=PEER6)
-QUERY = bytes.fromhex("123401000001000000000000") + b"\1a\0\0\1\0\1"
-AUTHENTICATION = AH(nh=6, payloadlen=4, spi=1, seq=1, icv=bytes(12))
 
 
 def padded(packet, size=60):
