@@ -20,22 +20,35 @@ from clovisor_py.flows.stream import Piece
 from clovisor_py.flows.table import Flow
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.model.session import Outcome, Session
+from clovisor_py.protocols._api import Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
+from clovisor_py.protocols._redaction import Redaction
 
 
 class Delivery:
     """`emit` takes sessions; `watch(flow_id, time_ns)` hears of a request on a flow that nobody watches."""
 
-    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_watch")
+    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_redaction", "_riders", "_watch")
 
     def __init__(
-        self, ledger: Ledger, control: Control, emit: Callable[[Session], None], watch: Callable[[Hashable, int], None]
+        self,
+        ledger: Ledger,
+        control: Control,
+        emit: Callable[[Session], None],
+        watch: Callable[[Hashable, int], None],
+        protocols: Iterable[Protocol],
+        redaction: Redaction,
     ) -> None:
         self._ledger = ledger
         self._control = control
         self._emit = emit
         self._watch = watch
+        self._redaction = redaction
         self._cursor = Cursor(b"")
+        self._riders: dict[str, tuple[Protocol, ...]] = {}
+        for protocol in protocols:
+            if protocol.over:
+                self._riders[protocol.over] = (*self._riders.get(protocol.over, ()), protocol)
 
     def deliver_all(self, flow: Flow, direction: int, pieces: Iterable[Piece]) -> None:
         """Each of them; the ledger learns of those behind one that ended in an exception."""
@@ -103,10 +116,10 @@ class Delivery:
             return
         flow.server = 1 - verdict.client
         client, server = (flow.peer, flow.pod) if flow.server == 0 else (flow.pod, flow.peer)
-        facts = Facts(protocol.name, flow.side, flow.interface, client, server, "udp" if flow.udp else "tcp")
+        facts = Facts(protocol.sessions, flow.side, flow.interface, client, server, "udp" if flow.udp else "tcp")
         watch = partial(self._watch, flow.id)
         flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch)
-        parser = protocol.parser()
+        parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ())))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT

@@ -56,7 +56,7 @@ UNKNOWN: Final = Verdict(None)
 
 def resolve(hints: Mapping[int, str], protocols: Mapping[str, Protocol]) -> dict[int, Protocol]:
     """Port to protocol. Raises UsageError for a name that no protocol has."""
-    names = {name: protocol for protocol in protocols.values() for name in (*protocol.hints, protocol.name)}
+    names = {name: protocols.get(p.over, p) for p in protocols.values() for name in (*p.hints, p.name)}
     for port, name in hints.items():
         if name not in names:
             raise UsageError(f"port {port} is hinted to be '{name}', which is no protocol; known here: {', '.join(protocols)}.")
@@ -76,16 +76,25 @@ class Detector:
         "_totals",
         "_turned",
         "_turns",
+        "_udp",
         "_whole",
         "pieces",
         "waiting",
     )
 
-    def __init__(self, protocols: Iterable[Protocol], hints: Mapping[int, Protocol], ports: Ports, mid_stream: bool) -> None:
+    def __init__(
+        self,
+        protocols: Iterable[Protocol],
+        hints: Mapping[int, Protocol],
+        ports: Ports,
+        mid_stream: bool,
+        udp: bool = False,
+    ) -> None:
         self._protocols = tuple(protocols)
         self._hints = hints
         self._ports = ports
         self._mid = mid_stream
+        self._udp = udp
         self._looks = (bytearray(), bytearray())
         self._evidence: tuple[dict[str, Evidence], dict[str, Evidence]] = ({}, {})
         self._totals = [0, 0]
@@ -151,7 +160,8 @@ class Detector:
         evidence, look = self._evidence[direction], bytes(self._looks[direction])
         for protocol in self._protocols if only is None else (only,):
             if evidence.get(protocol.name, Evidence.MORE) is Evidence.MORE:
-                evidence[protocol.name] = protocol.recognise(look)
+                recognise = protocol.recognise_datagram if self._udp else protocol.recognise
+                evidence[protocol.name] = Evidence.NO if recognise is None else recognise(look)
 
     def _weigh(self, direction: int, cut: bool) -> Verdict | None:
         accepted, doubtful = self._standing()

@@ -31,6 +31,7 @@ from clovisor_py.flows.table import MAX_FLOWS, Flow, FlowTable
 from clovisor_py.model.segment import ACK, CONTINUED, FIN, PEER_OPENED, POD_OPENED, RST, SYN, TURN, Segment
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols._api import Protocol
+from clovisor_py.protocols._redaction import DEFAULT, Redaction
 from clovisor_py.protocols._registry import registry
 
 __all__ = ["Control", "NoControl", "Pipeline"]
@@ -47,7 +48,7 @@ class Pipeline:
     """The engine. Not thread-safe: one source feeds it. All times are wall clock, ns since the epoch.
 
     `hints`: server port to protocol name, the operator's word (UsageError for a name that no protocol has).
-    `protocols`: name to protocol; by default all that are installed.
+    `protocols`: name to protocol; by default all that are installed. `redaction`: what parsers may tell.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Pipeline:
         max_flows: int = MAX_FLOWS,
         protocols: Mapping[str, Protocol] | None = None,
         control: Control | None = None,
+        redaction: Redaction = DEFAULT,
     ) -> None:
         known = registry() if protocols is None else protocols
         self.ledger = Ledger()
@@ -71,7 +73,8 @@ class Pipeline:
         timeout_ns = int(request_timeout_s * 1e9)
         watch = partial(agenda.watch, timeout_ns)
         self._agenda = agenda
-        self._delivery = Delivery(self.ledger, NoControl() if control is None else control, self._out.append, watch)
+        control = NoControl() if control is None else control
+        self._delivery = Delivery(self.ledger, control, self._out.append, watch, self._protocols, redaction)
         self._deadlines = Deadlines(agenda, self._delivery, timeout_ns)
 
     @property
@@ -160,7 +163,7 @@ class Pipeline:
             return None
         flow = table.open(segment)
         flow.opener = _opener(segment)
-        flow.detector = Detector(self._protocols, self._hints, flow.ports, flow.mid_stream)
+        flow.detector = Detector(self._protocols, self._hints, flow.ports, flow.mid_stream, flow.udp)
         ledger.flows_mid_stream += flow.mid_stream
         for surplus in table.surplus():
             self._leave(surplus, EVICTED, segment.time_ns)

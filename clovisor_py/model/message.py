@@ -43,6 +43,9 @@ class Kind(Enum):
     """Answers a request without ending it (HTTP 1xx)."""
     ONE_WAY = "one_way"
     """A session of its own: nobody answers."""
+    PART = "part"
+    """By id only: more of a request that was returned already, or a beginning of the response to it; the message that both
+    belong to is named by `correlation`. Frames of several messages may interleave then, and each is told when it passed."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,11 @@ class Message:
     """What pairs a response with its request (by-id pairing only)."""
     incomplete: bool = False
     """The parser had to end the message before it saw the end."""
+    protocol: str = ""
+    """The session's `protocol`, where it is not the flow's: what rides on it (gRPC on HTTP/2)."""
+    hands_to: str | None = None
+    """After this message the connection, in both directions, is the protocol's of that name (an Upgrade); where no such
+    protocol is installed it is only counted, under that name. Empty: whoever recognises it (a tunnel)."""
 
     # Set by the engine.
     start_ns: int = 0

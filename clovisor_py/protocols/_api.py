@@ -12,6 +12,9 @@ How the engine calls a parser, for each direction (`sender`) of one flow:
     the direction ended, or its message did (see `end`):   end(sender)
     after a violation or a gap it could not step over:     resync(sender, data)
 
+By id, messages may interleave: a request is returned as soon as it can be named, what follows of it as `Kind.PART`; a
+response is the parts that were returned of it and then the message that ends it. The engine adds up their bytes and times.
+
 A message ends where the cursor stands when it is returned. A body of known length is stepped over with `cursor.skip`,
 which may go past the bytes at hand: the engine calls again when the skip is over (with no bytes at all, if none follow),
 so that the message can be returned then, and its last byte has a time.
@@ -20,12 +23,14 @@ so that the message can be returned then, and its last byte has a time.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import Message
 from clovisor_py.protocols._cursor import Cursor
+from clovisor_py.protocols._redaction import DEFAULT, Redaction
 
 
 class Evidence(Enum):
@@ -84,20 +89,57 @@ class Parser(typing.Protocol):
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What a parser is made with: one flow's circumstances."""
+
+    redaction: Redaction = DEFAULT
+    """What may be told; the parser leaves out the rest, so that it exists nowhere else."""
+    datagrams: bool = False
+    """UDP: each call of `parse` gets one whole datagram, and no message spans two."""
+    riders: tuple[Protocol, ...] = ()
+    """The protocols that ride on this one (`Protocol.over`)."""
+
+
+def _recognises_nothing(_data: bytes) -> Evidence:
+    return Evidence.NO
+
+
+def _no_flows(_setup: Setup) -> Parser:
+    raise ProtocolError("this protocol rides on another and has no flows of its own.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """What the engine, the CLI and the exporters know of a protocol; data, so that none of them names one."""
 
     name: str
-    """As in the session's `protocol` field and in `--hint PORT=NAME`."""
+    """As in `--hint PORT=NAME`; unique."""
     title: str
     specification: str
     """URL of the document that the parser was written from."""
-    parser: Callable[[], Parser]
-    recognise: Callable[[bytes], Evidence]
-    """Given the first bytes of one direction, at most DETECT_BYTES; total, stateless, linear."""
+    parser: Callable[[Setup], Parser] = _no_flows
+    recognise: Callable[[bytes], Evidence] = _recognises_nothing
+    """Given the first bytes of one direction of a TCP connection, at most DETECT_BYTES; total, stateless, linear."""
     pairing: Pairing
     capture: Capture
     ports: tuple[int, ...] = ()
     """Well-known server ports: the weakest evidence, used last."""
     hints: tuple[str, ...] = field(default=())
     """Other names by which operators and Service ports call it (`http2`, `h2c`…)."""
+    session: str = ""
+    """The session's `protocol`, where two files share one (HTTP/1 and HTTP/2 are both `http`); else it is `name`."""
+    recognise_datagram: Callable[[bytes], Evidence] | None = None
+    """As `recognise`, for one UDP datagram; None: the protocol is not spoken over UDP."""
+    over: str = ""
+    """Name of the protocol that carries this one (`http2`): it has no flows of its own, no `parser` and no `recognise`."""
+    rider: Callable[[Setup], object] | None = None
+    """Where `over` is set: makes what the carrier asks of its riders, by the carrier's own contract."""
+    attributes: tuple[str, ...] = ()
+    """Names of all attributes that its messages may carry, except the engine's own (`clovisor.*`)."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """What it keeps or accepts at most, in words, for people: `bytes of a head`."""
+
+    @property
+    def sessions(self) -> str:
+        """The `protocol` of its sessions."""
+        return self.session or self.name

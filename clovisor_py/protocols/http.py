@@ -19,7 +19,7 @@ from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.protocols import _http_head as head
 from clovisor_py.protocols import _http_start as start
-from clovisor_py.protocols._api import Capture, Pairing, Protocol
+from clovisor_py.protocols._api import Capture, Pairing, Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
 
 MAX_HEAD: Final = 64 * 1024
@@ -151,7 +151,7 @@ class HttpParser:
 
     __slots__ = ("_halves", "_pending", "_tunnel")
 
-    def __init__(self) -> None:
+    def __init__(self, _setup: Setup) -> None:
         self._halves = (_Half("http.request.body.size"), _Half("http.response.body.size"))
         self._pending: list[str] = []
         self._tunnel = False

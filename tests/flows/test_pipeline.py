@@ -405,7 +405,7 @@ def crash(cursor):
 def test_a_broken_parser_ends_with_its_flow(how):
     from dataclasses import replace
 
-    broken = replace(LINES, parser=lambda: Broken(how))
+    broken = replace(LINES, parser=lambda _setup: Broken(how))
     engine = pipeline(protocols={"lines": broken})
     engine.feed(Conversation().handshake().client("ask a\n").server("ok a\n").client("x" * 10, captured=3).close().segments)
     assert engine.ledger.parser_crashes == 1 and balanced(engine)
@@ -423,7 +423,7 @@ def test_unread_bytes_are_bounded():
 
     for _ in range(300):
         talk.client("x" * 1000)
-    _, ledger = run(talk, protocols={"lines": replace(LINES, parser=lambda: greedy)})
+    _, ledger = run(talk, protocols={"lines": replace(LINES, parser=lambda _setup: greedy)})
     assert ledger.buffer_overflows == 1 == ledger.violations
 
 

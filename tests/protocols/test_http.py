@@ -15,7 +15,7 @@ from clovisor_py.protocols import http
 from clovisor_py.protocols._api import Evidence
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols.http import PROTOCOL
-from tests.support.parser_harness import Script, anything, check, mutated, run
+from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
 
 GET = b"GET /items?id=42 HTTP/1.1\r\nHost: shop.example:8080\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -83,7 +83,7 @@ def violation(sender: int, data: bytes) -> str:
     """Why a parser refuses `data`, however it is delivered."""
     assert run(PROTOCOL, [(sender, data[at : at + 1]) for at in range(len(data))]).violations
     with pytest.raises(ProtocolError) as refused:
-        http.HttpParser().parse(sender, Cursor(data))
+        http.HttpParser(PLAIN).parse(sender, Cursor(data))
     return str(refused.value)
 
 
@@ -315,7 +315,7 @@ def test_unseen_chunk_data_is_skipped() -> None:
 
 @pytest.mark.parametrize("script", [CONNECT, UPGRADE])
 def test_after_the_tunnel_opens_nothing_is_read(script: Script) -> None:
-    parser = http.HttpParser()
+    parser = http.HttpParser(PLAIN)
     out = run(PROTOCOL, script)
     assert [m.kind for _, m, _ in out.messages] == [Kind.REQUEST, Kind.RESPONSE]
     for sender, what in script[:2]:
@@ -474,7 +474,7 @@ def test_half_a_head_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_methods_of_unanswered_requests_are_bounded() -> None:
-    parser = http.HttpParser()
+    parser = http.HttpParser(PLAIN)
     for _ in range(3 * http.MAX_PENDING):
         assert parser.parse(CLIENT, Cursor(GET)) is not None
     assert len(parser._pending) == http.MAX_PENDING
@@ -549,7 +549,7 @@ def test_lost_responses_do_not_shift_the_methods() -> None:
     ],
 )
 def test_resync(sender: int, data: bytes, offset: int | None) -> None:
-    assert http.HttpParser().resync(sender, bytearray(data)) == offset
+    assert http.HttpParser(PLAIN).resync(sender, bytearray(data)) == offset
 
 
 def test_after_a_violation_the_next_message_is_found() -> None:

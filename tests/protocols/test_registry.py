@@ -10,7 +10,7 @@ import pytest
 
 from clovisor_py import protocols
 from clovisor_py.errors import UsageError
-from clovisor_py.protocols._api import Evidence, Protocol
+from clovisor_py.protocols._api import Evidence, Protocol, Setup
 from clovisor_py.protocols._registry import by_name, registry
 
 FILES = [module.name for module in pkgutil.iter_modules(protocols.__path__) if not module.name.startswith("_")]
@@ -34,7 +34,7 @@ def test_what_a_protocol_says_of_itself(protocol: Protocol) -> None:
     assert urlsplit(protocol.specification).scheme == "https"
     assert all(0 < port < 65536 for port in protocol.ports)
     assert protocol.recognise(b"") in (Evidence.MORE, Evidence.NO)
-    assert protocol.parser() is not protocol.parser()
+    assert protocol.parser(Setup()) is not protocol.parser(Setup())
 
 
 def test_by_name() -> None:

@@ -22,11 +22,13 @@ from hypothesis import strategies as st
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, SERVER, Message
-from clovisor_py.protocols._api import Protocol
+from clovisor_py.protocols._api import Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
 
 Script = Sequence[tuple[int, bytes | int]]
 """What passed on the wire, in order: (sender, payload), or (sender, size) for bytes that will never be seen."""
+
+PLAIN = Setup()
 
 WORK_PER_BYTE = 16
 """Times that one byte may be searched or copied; what matters is that it does not grow with the input."""
@@ -83,14 +85,19 @@ class _Stream:
 class Engine:
     """The calls that `flows/` makes, and nothing else of it."""
 
-    def __init__(self, protocol: Protocol) -> None:
-        self.parser = protocol.parser()
+    def __init__(self, protocol: Protocol, setup: Setup = PLAIN) -> None:
+        self.parser = protocol.parser(setup)
+        self.declared = {name for one in (protocol, *setup.riders) for name in one.attributes}
+        self.datagrams = setup.datagrams
         self.streams = (_Stream(), _Stream())
         self.out = Run()
+        self.handed_over = False
         self.bytes = self.calls = self.work = 0
 
     def feed(self, sender: int, data: bytes) -> None:
         stream = self.streams[sender]
+        if self.handed_over:
+            return
         self.bytes += len(data)
         stepped = self._step_over(stream, len(data))
         stream.unread += data[stepped:]
@@ -100,6 +107,9 @@ class Engine:
             self._resync(sender, 0)
         if not stream.skip:
             self._parse(sender, skip_over=stepped > 0)
+        if self.datagrams:
+            stream.skip, stream.unread = 0, Counted()
+            self._end(sender)
 
     def lose(self, sender: int, size: int) -> None:
         stream = self.streams[sender]
@@ -114,7 +124,7 @@ class Engine:
 
     def close(self) -> Run:
         self.out.before_close = len(self.out.messages)
-        for sender in (CLIENT, SERVER):
+        for sender in () if self.handed_over else (CLIENT, SERVER):
             self._end(sender)
         assert self.calls <= CALLS_PER_BYTE * self.bytes + 8, f"{self.calls} calls for {self.bytes} bytes"
         assert self.work <= WORK_PER_BYTE * self.bytes + 4096, f"{self.work} bytes looked at, of {self.bytes}"
@@ -128,7 +138,7 @@ class Engine:
 
     def _parse(self, sender: int, skip_over: bool) -> None:
         stream = self.streams[sender]
-        while (stream.unread or skip_over) and not stream.skip:
+        while (stream.unread or skip_over) and not stream.skip and not self.handed_over:
             skip_over = False
             cursor = Cursor(stream.unread)
             self.calls += 1
@@ -169,12 +179,14 @@ class Engine:
 
     def _record(self, sender: int, message: Message) -> None:
         assert type(message) is Message
+        assert not self.declared or set(message.attributes) <= self.declared, "Protocol.attributes names them all"
+        self.handed_over = message.hands_to is not None
         self.out.messages.append((sender, message, self.streams[sender].offset))
 
 
-def run(protocol: Protocol, script: Script) -> Run:
+def run(protocol: Protocol, script: Script, setup: Setup = PLAIN) -> Run:
     """Deliver the script as it stands, and close."""
-    engine = Engine(protocol)
+    engine = Engine(protocol, setup)
     for sender, what in script:
         if isinstance(what, int):
             engine.lose(sender, what)
@@ -183,20 +195,20 @@ def run(protocol: Protocol, script: Script) -> Run:
     return engine.close()
 
 
-def check(protocol: Protocol, script: Script) -> Run:
+def check(protocol: Protocol, script: Script, setup: Setup = PLAIN) -> Run:
     """Hold the parser to the contract over a script without violations; answers what came of it delivered whole."""
-    whole = run(protocol, script)
+    whole = run(protocol, script, setup)
     assert not whole.violations
     for seed, longest in ((0, 1), (1, 2), (2, 7), (3, 40), (4, 200), (5, 1500)):
         pieces = _pieces(script, random.Random(seed), longest)
-        assert run(protocol, pieces).messages == whole.messages, f"in pieces of up to {longest} bytes"
-    _check_trailing(protocol, script, whole)
+        assert run(protocol, pieces, setup).messages == whole.messages, f"in pieces of up to {longest} bytes"
+    _check_trailing(protocol, script, whole, setup)
     for end in range(_size(script)):
-        cut = run(protocol, _cut(script, end))
+        cut = run(protocol, _cut(script, end), setup)
         assert not cut.violations, f"cut short at {end}"
         assert cut.early == whole.messages[: len(cut.early)], f"cut short at {end}"
     for seed in range(200):
-        run(protocol, _holes(script, random.Random(seed)))
+        run(protocol, _holes(script, random.Random(seed)), setup)
     return whole
 
 
@@ -225,11 +237,11 @@ def _damaged(script: Script, damage: list[tuple[int, int, int, bytes | None]]) -
     return out
 
 
-def _check_trailing(protocol: Protocol, script: Script, whole: Run) -> None:
+def _check_trailing(protocol: Protocol, script: Script, whole: Run, setup: Setup) -> None:
     """A first byte of what would be next must change nothing."""
     for sender in (CLIENT, SERVER):
         first = next((what[:1] for whose, what in script if whose == sender and isinstance(what, bytes)), b"")
-        assert run(protocol, [*script, (sender, first)]).early == whole.early, "a message ate the bytes behind it"
+        assert run(protocol, [*script, (sender, first)], setup).early == whole.early, "a message ate the bytes behind it"
 
 
 def _pieces(script: Script, chance: random.Random, longest: int) -> Script:

@@ -22,7 +22,7 @@ START = re.compile(rb"(?:#\d{1,6} )?(?:ask|ok|no|wait|note)[ \n]")
 
 
 class LineParser:
-    def __init__(self):
+    def __init__(self, setup):
         self.open = [None, None]
         self.endless = [False, False]
 
@@ -93,7 +93,7 @@ def recognise_lines(data, numbered=False):
 
 
 class FrameParser:
-    def __init__(self):
+    def __init__(self, setup):
         self.hole = [False, False]
 
     def parse(self, sender, cursor):
@@ -142,6 +142,7 @@ IDS = replace(
     pairing=Pairing.BY_ID,
     capture=Capture.FULL,
     ports=(7001,),
+    recognise_datagram=lambda data: recognise_lines(data, True),
     hints=(),
 )
 WHOLE = Protocol(
