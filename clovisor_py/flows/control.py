@@ -1,8 +1,8 @@
 """Control: the engine's only way back to the kernel, and it says so little that a capture file can ignore it.
 
-Both calls are advice. The kernel enforces budgets on its own (user space is too late by design), so an implementation
-may be slow, may drop a call (and counts it), and must not raise: the engine goes on the same way whether it was heeded or
-not.
+`counted` asks. The other calls are advice. The kernel enforces budgets on its own (user space is too late by design), so an
+implementation may be slow, may drop a call (and counts it), and must not raise: the engine goes on the same way whether it was
+heeded or not.
 """
 
 from __future__ import annotations
@@ -11,12 +11,26 @@ import typing
 from collections.abc import Hashable
 from typing import Final
 
+from clovisor_py.flows.connection import Counted
+
 HEAD: Final = "head"
 """Capture mode: the first bytes of each turn, and the headers of all payload segments."""
 FULL: Final = "full"
 """Capture mode: everything."""
 NONE: Final = "none"
 """Capture mode: nothing goes up; the kernel only counts."""
+
+
+class Connection(typing.NamedTuple):
+    """A connection as the kernel names it; `flow_id` tells it from others that had the same addresses."""
+
+    flow_id: Hashable
+    interface: int
+    pod_ip: bytes
+    peer_ip: bytes
+    pod_port: int
+    peer_port: int
+    transport: int
 
 
 class Control(typing.Protocol):
@@ -31,6 +45,9 @@ class Control(typing.Protocol):
         It holds until payload that ends later is seen: sequence numbers come round, a skip does not.
         """
 
+    def counted(self, connection: Connection) -> tuple[Counted, Counted] | None:
+        """What was counted of a connection below, by direction; None where it is not known there (any more)."""
+
 
 class NoControl:
     """For capture files and tests: there is nothing to control."""
@@ -40,3 +57,6 @@ class NoControl:
 
     def skip_until(self, flow_id: Hashable, direction: int, seq: int) -> None:
         """Nothing to tell."""
+
+    def counted(self, connection: Connection) -> None:
+        """Nobody counts below."""

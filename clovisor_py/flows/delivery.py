@@ -8,27 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from typing import Final
 
-from clovisor_py.flows.control import NONE, Control
-from clovisor_py.flows.detect import UNKNOWN, Verdict
+from clovisor_py.flows.by_id import ById
+from clovisor_py.flows.connection import UNDECIDED, Tally
+from clovisor_py.flows.control import FULL, NONE, Control
+from clovisor_py.flows.detect import UNKNOWN, Detector, Ports, Verdict, by_any_name
+from clovisor_py.flows.in_order import InOrder
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.loop import BLIND
-from clovisor_py.flows.pairing import PAIRINGS
+from clovisor_py.flows.loop import BLIND, Handover
+from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.reader import Reader
-from clovisor_py.flows.sessions import Facts
 from clovisor_py.flows.stream import Piece
 from clovisor_py.flows.table import Flow
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.model.session import Outcome, Session
+from clovisor_py.protocols import _api
 from clovisor_py.protocols._api import Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._redaction import Redaction
+
+PAIRINGS: Final[dict[_api.Pairing, type[Pairing]]] = {_api.Pairing.FIFO: InOrder, _api.Pairing.BY_ID: ById}
 
 
 class Delivery:
     """`emit` takes sessions; `watch(flow_id, time_ns)` hears of a request on a flow that nobody watches."""
 
-    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_redaction", "_riders", "_watch")
+    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_names", "_protocols", "_redaction", "_riders", "_watch")
 
     def __init__(
         self,
@@ -45,8 +51,10 @@ class Delivery:
         self._watch = watch
         self._redaction = redaction
         self._cursor = Cursor(b"")
+        self._protocols = tuple(protocols)
+        self._names = by_any_name(self._protocols)
         self._riders: dict[str, tuple[Protocol, ...]] = {}
-        for protocol in protocols:
+        for protocol in self._protocols:
             if protocol.over:
                 self._riders[protocol.over] = (*self._riders.get(protocol.over, ()), protocol)
 
@@ -70,14 +78,18 @@ class Delivery:
             turn = direction != flow.speaker
             if turn:
                 self.turn(flow, direction, piece.time_ns)
-            if flow.detector is None:
-                self.hand(flow, direction, piece)
-            else:
-                verdict = flow.detector.offer(direction, piece, turn)
-                if verdict is not None:
-                    self.decide(flow, verdict, piece.time_ns)
+            self._route(flow, direction, piece, turn)
         if piece.fin:
             self.finish(flow, direction, Outcome.CLOSED, piece.time_ns)
+
+    def _route(self, flow: Flow, direction: int, piece: Piece, turn: bool) -> None:
+        """To whoever is in charge now."""
+        if flow.detector is not None:
+            verdict = flow.detector.offer(direction, piece, turn)
+            if verdict is not None:
+                self.decide(flow, verdict, piece.time_ns)
+        elif flow.readers is not None:
+            self.hand(flow, direction, piece)
 
     def turn(self, flow: Flow, direction: int, time_ns: int) -> None:
         """Another than before speaks: that one's turn is over."""
@@ -94,31 +106,62 @@ class Delivery:
         seq, time_ns, length, data, *_ = piece
         if piece.turn and reader.state == BLIND:
             reader.over(time_ns)
-        if data and reader.fast:
-            reader.run(data, time_ns, seq)
-        elif data:
-            reader.read(data, time_ns, seq, piece.turn_age_ns)
         unseen = length - len(data)
-        if unseen:
-            self._ledger.cut_bytes += 0 if piece.lost else unseen
-            reader.unseen(unseen, time_ns, seq + len(data), piece.lost)
+        if unseen and not piece.lost:
+            self._ledger.cut_bytes += unseen
+        try:
+            if data and reader.fast:
+                reader.run(data, time_ns, seq)
+            elif data:
+                reader.read(data, time_ns, seq, piece.turn_age_ns)
+            if unseen:
+                reader.unseen(unseen, time_ns, seq + len(data), piece.lost)
+        except Handover as handover:
+            rest = handover.rest
+            self.hand_over(flow, direction, handover, rest._replace(length=rest.length + unseen, lost=piece.lost))
+            return
         if flow.udp:
             reader.settle()
         elif reader.state == BLIND and reader.sender == CLIENT and flow.pairing.in_order and flow.pairing.oldest_ns:
             flow.readers[1 - direction].blindfold(time_ns)  # whose answers will follow, nobody knows
 
-    def decide(self, flow: Flow, verdict: Verdict, now_ns: int) -> None:
-        """The protocol is known, or never will be."""
+    def hand_over(self, flow: Flow, direction: int, handover: Handover, rest: Piece) -> None:
+        """The connection changes its protocol (an Upgrade, a tunnel); `rest` and what else is unread belongs to the new one."""
+        assert flow.readers is not None and flow.pairing is not None
+        other, waiting, name = 1 - direction, flow.pairing, handover.name
+        unread = [(other, flow.readers[other].leftover()), (direction, rest)]
+        protocol = self._names.get(name)
+        if name and protocol is None:
+            self.give_up(flow, name, rest.time_ns)
+            return
+        for reader in flow.readers:
+            reader.dismiss()
+        flow.mid_stream = False
+        flow.readers, flow.pairing, flow.speaker = None, None, -1
+        flow.detector = Detector(self._protocols, {}, Ports(flow.ports.by_direction, 1 - flow.server), False)
+        if protocol is not None:
+            self.decide(flow, Verdict(protocol, 1 - flow.server), rest.time_ns, waiting)
+        else:
+            flow.tally = Tally(rest.time_ns)
+            self._control.capture(flow.id, FULL)
+            waiting.abandon(rest.time_ns)
+        for whose, piece in unread:
+            if piece.length:
+                self.deliver(flow, whose, piece)
+
+    def decide(self, flow: Flow, verdict: Verdict, now_ns: int, waiting: Pairing | None = None) -> None:
+        """The protocol is known, or never will be. `waiting`: requests of another protocol whose answers come in this one."""
         detector, flow.detector = flow.detector, None
         protocol = verdict.protocol
         if protocol is None or detector is None:
-            self.give_up(flow, "unknown protocol", now_ns)
+            self.give_up(flow, UNDECIDED, now_ns)
             return
+        flow.tally = None
         flow.server = 1 - verdict.client
-        client, server = (flow.peer, flow.pod) if flow.server == 0 else (flow.pod, flow.peer)
-        facts = Facts(protocol.sessions, flow.side, flow.interface, client, server, "udp" if flow.udp else "tcp")
+        facts = flow.facts(protocol.sessions)
         watch = partial(self._watch, flow.id)
         flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch)
+        self._take_over(flow.pairing, waiting, now_ns)
         parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ())))
         readers = []
         for direction in (0, 1):
@@ -131,12 +174,22 @@ class Delivery:
         self._control.capture(flow.id, protocol.capture.value)
         flow.speaker = -1
         for direction, piece in detector.pieces:
-            if direction != flow.speaker:
+            turn = direction != flow.speaker
+            if turn:
                 self.turn(flow, direction, piece.time_ns)
-            self.hand(flow, direction, piece)
+            self._route(flow, direction, piece, turn)
         for direction in flow.client_first:
             if flow.streams[direction].ended:
                 self.finish(flow, direction, Outcome.CLOSED, now_ns)
+
+    @staticmethod
+    def _take_over(pairing: Pairing, waiting: Pairing | None, now_ns: int) -> None:
+        """The requests that the new protocol answers go with it; to the others nobody will see an answer."""
+        for request, fresh in () if waiting is None else waiting.drain():
+            if request.correlation is not None and not pairing.in_order:
+                pairing.take(request, CLIENT, fresh)
+            else:
+                pairing.not_seen(request, fresh, now_ns)
 
     def finish(self, flow: Flow, direction: int, outcome: Outcome, now_ns: int) -> None:
         """No more bytes in this direction; without a server's there are no more answers."""
@@ -166,6 +219,8 @@ class Delivery:
             reader.dismiss()
         pairing, flow.pairing, flow.readers, flow.detector = flow.pairing, None, None, None
         flow.opaque = True
+        flow.why = reason
+        flow.tally = flow.tally or Tally(now_ns)
         self._ledger.count_unparsed(flow.server_end.port, reason)
         if not flow.ended:
             self._control.capture(flow.id, NONE)

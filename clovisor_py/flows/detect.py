@@ -54,9 +54,15 @@ class Verdict:
 UNKNOWN: Final = Verdict(None)
 
 
+def by_any_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
+    """Every name that somebody may call a protocol by; what rides on another is read by its carrier."""
+    own = {protocol.name: protocol for protocol in protocols}
+    return {name: own.get(p.over, p) for p in own.values() for name in (*p.hints, p.name)}
+
+
 def resolve(hints: Mapping[int, str], protocols: Mapping[str, Protocol]) -> dict[int, Protocol]:
     """Port to protocol. Raises UsageError for a name that no protocol has."""
-    names = {name: protocols.get(p.over, p) for p in protocols.values() for name in (*p.hints, p.name)}
+    names = by_any_name(protocols.values())
     for port, name in hints.items():
         if name not in names:
             raise UsageError(f"port {port} is hinted to be '{name}', which is no protocol; known here: {', '.join(protocols)}.")

@@ -14,7 +14,7 @@ from clovisor_py.errors import ClovisorError, ProtocolError
 from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
 from clovisor_py.flows.open_message import OpenMessage
 from clovisor_py.flows.pairing import Pairing
-from clovisor_py.flows.stream import SEQ_MASK
+from clovisor_py.flows.stream import SEQ_MASK, Piece
 from clovisor_py.model.message import HEAD_BYTES, Message
 from clovisor_py.model.session import Outcome
 from clovisor_py.protocols._api import Parser
@@ -38,6 +38,15 @@ SEEKING: Final = 2
 
 class GivenUp(ClovisorError):
     """The flow cannot be read as its protocol; the text is the reason that the ledger counts."""
+
+
+class Handover(Exception):
+    """The connection belongs to another protocol from here on (`Message.hands_to`); `rest` is what is left of these bytes."""
+
+    def __init__(self, name: str, rest: Piece) -> None:
+        super().__init__(name)
+        self.name = name
+        self.rest = rest
 
 
 class Loop:
@@ -107,6 +116,8 @@ class Loop:
                 message.seq = (seq + pos) & SEQ_MASK
                 message.head = data[pos : at if at - pos < HEAD_BYTES else pos + HEAD_BYTES]
                 self._take(message, sender)
+                if message.hands_to is not None:
+                    raise Handover(message.hands_to, self._piece(data, at, time_ns))
                 if at == size:
                     self.violations = 0
                     return
@@ -144,6 +155,8 @@ class Loop:
                     if empty > MAX_EMPTY:
                         raise RuntimeError("the parser returns messages without end")
                     self._complete(message, self.end + at - size)
+                    if message.hands_to is not None:
+                        raise Handover(message.hands_to, self._piece(data, at, cursor.end_ns))
                 elif at == pos:
                     break
                 pos = at
@@ -155,6 +168,15 @@ class Loop:
             self._violated(data, pos)
             return
         self._keep(data, pos)
+
+    def _piece(self, data: bytes | bytearray, at: int, time_ns: int) -> Piece:
+        """`data[at:]`, which ends where everything that was handed over ends."""
+        rest = bytes(memoryview(data)[at:])
+        return Piece((self._origin + self.end - len(rest)) & SEQ_MASK, time_ns, len(rest), rest)
+
+    def leftover(self) -> Piece:
+        """What waits for more bytes; empty where nothing does."""
+        return self._piece(self._buffer, 0, self.open.marks[0][1] if self.open.marks else 0)
 
     def _complete(self, message: Message, end: int, broken: Outcome | None = None) -> None:
         """The open message ends at offset `end`."""

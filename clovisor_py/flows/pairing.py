@@ -1,4 +1,4 @@
-"""Pairing: messages of one flow become sessions. In order (HTTP/1, Redis, SQL), or by id (HTTP/2, Kafka, DNS).
+"""Pairing: messages of one flow become sessions, in order (`in_order`: HTTP/1, Redis, SQL) or by id (`by_id`: HTTP/2, Kafka).
 
 Nothing is paired by a guess. A request that was reported as `timeout` leaves word, so that its late response does not go
 to the next request; a response whose first byte passed before the request's first byte is not its answer; and where
@@ -14,14 +14,11 @@ from typing import Final, TypeAlias
 
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.sessions import END, Facts, SessionMaker
-from clovisor_py.model.message import SERVER, Kind, Message
+from clovisor_py.model.message import Message
 from clovisor_py.model.session import Outcome, Session
-from clovisor_py.protocols import _api
 
 MAX_PENDING: Final = 1024
 """Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first."""
-
-_REQUEST, _RESPONSE, _ONE_WAY = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY  # looking up a member costs more than a call
 
 Pending: TypeAlias = tuple[Message, bool]
 """A request, and whether it was the first after a beginning in the middle."""
@@ -94,11 +91,11 @@ class Pairing(SessionMaker, ABC):
             self.unasked(message, turn_age_ns, broken)
             return
         early = self._early
-        early.pop(message.correlation, None)
+        if message.correlation in early:
+            self._orphan(*early.pop(message.correlation))
         early[message.correlation] = (message, fresh, broken)
         if len(early) > MAX_PENDING:
-            del early[next(iter(early))]
-            self._ledger.orphan_responses += 1
+            self._orphan(*early.pop(next(iter(early))))
 
     def _answered_early(self, request: Message, fresh: bool) -> bool:
         """Whether the response came before the request was complete: it began before, so it may be its answer."""
@@ -107,173 +104,18 @@ class Pairing(SessionMaker, ABC):
             return False
         response, first, broken = found
         if response.start_ns < request.start_ns:
-            self._ledger.orphan_responses += 1
+            self._orphan(*found)
             return False
         self.answered(request, response, fresh or first, broken)
         return True
 
     def _forget_early(self) -> None:
-        self._ledger.orphan_responses += len(self._early)
+        for orphan in self._early.values():
+            self._orphan(*orphan)
         self._early.clear()
 
-
-class InOrder(Pairing):
-    """Responses come in the order of the requests."""
-
-    __slots__ = ("_abandoned", "_answering_ns", "_hidden_ns", "_waiting")
-
-    in_order = True
-
-    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
-        super().__init__(facts, ledger, emit, watch)
-        self._waiting: list[Pending] = []
-        self._abandoned = 0
-        """Requests at the front of the order that were reported already: so many responses are late."""
-        self._answering_ns = 0
-        """When the oldest request got an interim response; 0 where it did not."""
-        self._hidden_ns = 0
-        """Responses passed unseen until then: a request that turns up late and is older may have been answered."""
-
-    def take(
-        self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
-    ) -> None:
-        self._ledger.messages += 1
-        kind = message.kind
-        waiting = self._waiting
-        if kind is _REQUEST:
-            self.asked = True
-            if self._early and self._answered_early(message, fresh):
-                return
-            if message.start_ns < self._hidden_ns:
-                self.not_seen(message, fresh, message.end_ns)
-                return
-            waiting.append((message, fresh))
-            if not self.watched:
-                self.watched = True
-                self._watch(message.end_ns)
-            if len(waiting) > MAX_PENDING:
-                waiting.pop(0)
-                self._abandoned += 1
-                self._ledger.pending_evicted += 1
-        elif kind is _RESPONSE:
-            if self._abandoned:
-                self._abandoned -= 1
-                self._ledger.late_responses += 1
-            elif waiting and waiting[0][0].start_ns <= message.start_ns:
-                request, first = waiting.pop(0)
-                self._answering_ns = 0
-                self.answered(request, message, first or fresh, broken)
-            else:
-                self._unmatched(message, fresh, turn_age_ns, broken)
-        elif kind is _ONE_WAY:
-            self.one_way(message, sender, fresh)
-        else:
-            self._answering_ns = message.end_ns
-
-    def expire(self, before_ns: int, now_ns: int) -> None:
-        while 0 < self.oldest_ns <= before_ns:
-            request, fresh = self._waiting.pop(0)
-            self._abandoned += 1
-            self._answering_ns = 0
-            self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
-
-    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
-        if sender == SERVER:
-            self._abandoned = 0
-            self._hidden_ns = max(self._hidden_ns, hidden_ns)
-            self._forget_early()
-            for request, fresh in self.drain():
-                request.gap_bytes += gap_bytes
-                gap_bytes = 0
-                self.not_seen(request, fresh, now_ns)
-
-    def drain(self) -> Iterator[Pending]:
-        while self._waiting:
-            yield self._waiting.pop(0)
-
-    @property
-    def oldest_ns(self) -> int:
-        return max(self._waiting[0][0].end_ns, self._answering_ns) if self._waiting else 0
-
-
-class ById(Pairing):
-    """Each response names its request (`Message.correlation`)."""
-
-    __slots__ = ("_hidden_ns", "_late", "_waiting")
-
-    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
-        super().__init__(facts, ledger, emit, watch)
-        self._waiting: dict[int | str | None, Pending] = {}
-        """In the order of the requests."""
-        self._late: dict[int | str | None, None] = {}
-        """Ids whose request was reported already; the latest MAX_PENDING of them."""
-        self._hidden_ns = 0
-        """Responses passed unseen until then: who asked before may have been answered."""
-
-    def take(
-        self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
-    ) -> None:
-        self._ledger.messages += 1
-        kind = message.kind
-        if kind is _REQUEST:
-            self._ask(message, fresh)
-        elif kind is _RESPONSE:
-            found = self._waiting.pop(message.correlation, None)
-            if found is not None:
-                self.answered(found[0], message, found[1] or fresh, broken)
-            elif self._late and message.correlation in self._late:
-                del self._late[message.correlation]
-                self._ledger.late_responses += 1
-            else:
-                self._unmatched(message, fresh, turn_age_ns, broken)
-        elif kind is _ONE_WAY:
-            self.one_way(message, sender, fresh)
-
-    def _ask(self, message: Message, fresh: bool) -> None:
-        waiting, key = self._waiting, message.correlation
-        self.asked = True
-        if self._early and self._answered_early(message, fresh):
-            return
-        if key in waiting:
-            first = waiting[key][0]
-            if (first.operation, first.resource) == (message.operation, message.resource):
-                self._ledger.repeated_requests += 1  # the user waits since the first
-                return
-            del waiting[key]
-            self._ledger.pending_evicted += 1
-        if self._late:
-            self._late.pop(key, None)
-        waiting[key] = (message, fresh)
-        if not self.watched:
-            self.watched = True
-            self._watch(message.end_ns)
-        if len(waiting) > MAX_PENDING:
-            del waiting[next(iter(waiting))]
-            self._ledger.pending_evicted += 1
-
-    def expire(self, before_ns: int, now_ns: int) -> None:
-        while 0 < self.oldest_ns <= before_ns:
-            key = next(iter(self._waiting))
-            request, fresh = self._waiting.pop(key)
-            self._late[key] = None
-            if len(self._late) > MAX_PENDING:
-                del self._late[next(iter(self._late))]
-            if request.start_ns <= self._hidden_ns:
-                self.not_seen(request, fresh, now_ns)
-            else:
-                self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
-
-    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
-        if sender == SERVER:
-            self._hidden_ns = max(self._hidden_ns, hidden_ns)
-
-    def drain(self) -> Iterator[Pending]:
-        while self._waiting:
-            yield self._waiting.pop(next(iter(self._waiting)))
-
-    @property
-    def oldest_ns(self) -> int:
-        return next(iter(self._waiting.values()))[0].end_ns if self._waiting else 0
-
-
-PAIRINGS: Final[dict[_api.Pairing, type[Pairing]]] = {_api.Pairing.FIFO: InOrder, _api.Pairing.BY_ID: ById}
+    def _orphan(self, response: Message, _fresh: bool, broken: Outcome | None) -> None:
+        """Nobody asked, as far as was seen. A response that says by itself what it answers is a session all the same."""
+        self._ledger.orphan_responses += 1
+        if response.operation:
+            self.unasked(response, 0, broken)

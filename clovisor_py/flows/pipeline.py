@@ -18,13 +18,15 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+from clovisor_py.flows import connection
 from clovisor_py.flows.agenda import Agenda
+from clovisor_py.flows.connection import SILENT, Ending
 from clovisor_py.flows.control import Control, NoControl
 from clovisor_py.flows.deadlines import Deadlines
 from clovisor_py.flows.delivery import Delivery
 from clovisor_py.flows.detect import Detector, resolve
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.loop import GivenUp
+from clovisor_py.flows.loop import GivenUp, Handover
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.stream import MAX_WINDOW, SEQ_MASK, Piece
 from clovisor_py.flows.table import MAX_FLOWS, Flow, FlowTable
@@ -73,7 +75,7 @@ class Pipeline:
         timeout_ns = int(request_timeout_s * 1e9)
         watch = partial(agenda.watch, timeout_ns)
         self._agenda = agenda
-        control = NoControl() if control is None else control
+        control = self._control = NoControl() if control is None else control
         self._delivery = Delivery(self.ledger, control, self._out.append, watch, self._protocols, redaction)
         self._deadlines = Deadlines(agenda, self._delivery, timeout_ns)
 
@@ -126,6 +128,8 @@ class Pipeline:
                     self._go_on(flow, reader, segment)
                 if reader.state:
                     self._deadlines.plan(flow)
+            except Handover as handover:
+                self._guarded(flow, time_ns, partial(self._hand_over, direction=direction, handover=handover))
             except Exception as error:  # noqa: BLE001 a parser's bug must not end tracing: `_failed` counts it
                 self._failed(flow, error, time_ns)
         self.ledger.payload += quick
@@ -185,6 +189,8 @@ class Pipeline:
         time_ns, direction, tcp_flags = segment.time_ns, segment.direction, segment.tcp_flags
         weight = self._count(segment)
         flow.seen |= 1 << direction
+        if flow.tally is not None and segment.length:
+            flow.tally.add(direction, time_ns, segment.seq, segment.length, flow.udp)
         if flow.udp:
             piece = Piece(0, time_ns, segment.length, segment.data, weight, turn_age_ns=segment.turn_age_ns)
             self._delivery.deliver(flow, direction, piece)
@@ -232,6 +238,10 @@ class Pipeline:
         else:
             self._delivery.deliver_all(flow, direction, flow.streams[direction].push(piece))
 
+    def _hand_over(self, flow: Flow, now_ns: int, direction: int, handover: Handover) -> None:
+        self._delivery.hand_over(flow, direction, handover, handover.rest)
+        flow.last_ns = now_ns
+
     def _acknowledge(self, flow: Flow, now_ns: int, segment: Segment) -> None:
         """What the sender has received, and what follows from it for the other direction."""
         direction = segment.direction
@@ -250,12 +260,14 @@ class Pipeline:
         """The connection has ended; late segments will be known as such."""
         flow.ended = True
         self._guarded(flow, now_ns, self._flush, outcome, "")
+        self._tell(flow, _ending(flow, outcome, now_ns))
         self._table.close(flow, now_ns)
         self._forget(flow)
 
     def _leave(self, flow: Flow, why: str, now_ns: int) -> None:
         """The connection may go on, but it is followed no further."""
         self._guarded(flow, now_ns, self._flush, Outcome.CLOSED, why)
+        self._tell(flow, _ending(flow, None, now_ns))
         self._table.remove(flow)
         self._forget(flow)
 
@@ -263,6 +275,19 @@ class Pipeline:
         """What is old is reported as that, the rest as `outcome`."""
         self._deadlines.expire(flow, now_ns)
         self._delivery.flush(flow, outcome, now_ns, why)
+
+    def _tell(self, flow: Flow, ending: Ending) -> None:
+        """A connection that nobody could read is a session of its own."""
+        if flow.tally is None:
+            return
+        said = any(side.segments for side in flow.tally.sides)
+        counted = self._control.counted(flow.connection) if flow.opaque else None
+        reason = flow.why if said or flow.opaque else SILENT
+        if flow.server < 0:
+            flow.server = flow.likely_server
+        facts = flow.facts("udp" if flow.udp else "tcp")
+        self.ledger.sessions += 1
+        self._out.append(connection.session(flow.tally, facts, flow.server, reason, ending, counted, flow.mid_stream))
 
     def _forget(self, flow: Flow) -> None:
         self._agenda.forget(flow.id)
@@ -289,6 +314,19 @@ class Pipeline:
         taken = self._out[:]
         self._out.clear()
         return taken
+
+
+def _ending(flow: Flow, outcome: Outcome | None, now_ns: int) -> Ending:
+    """How a connection ended that nobody could read. `outcome` None: it did not, as far as was seen."""
+    answered = flow.seen == 3
+    if outcome is Outcome.RESET:
+        refused = flow.tally is not None and not any(side.segments for side in flow.tally.sides) and not flow.mid_stream
+        return Ending(Outcome.RESET, "refused" if refused else "reset", now_ns)
+    if outcome is not None:
+        return Ending(Outcome.OK, "closed", now_ns)
+    if not answered and not flow.udp and not flow.mid_stream:
+        return Ending(Outcome.TIMEOUT, "no answer", now_ns)
+    return Ending(Outcome.OK, "open", flow.last_ns)
 
 
 def _opener(segment: Segment) -> int:

@@ -21,6 +21,8 @@ END: Final = "clovisor.end"
 """Attribute: why Clovisor, not the application, ended the session."""
 SEEN: Final = "clovisor.seen"
 ONE_DIRECTION: Final = "one direction"
+REPEATED: Final = "clovisor.repeated"
+"""Attribute, true: the request is a copy of one that waits for its answer."""
 
 _OK, _ERROR = Outcome.OK, Outcome.ERROR  # looking up a member costs more than a call
 
@@ -66,7 +68,7 @@ class SessionMaker:
         self._ledger.sessions += 1
         self._emit(
             Session(
-                self._protocol,
+                request.protocol or response.protocol or self._protocol,
                 self._side,
                 self._interface,
                 start,
@@ -106,6 +108,11 @@ class SessionMaker:
         self._ledger.unseen_responses += 1
         self.unanswered(request, fresh, _OK, now_ns, {UNSEEN_RESPONSE: NOT_SEEN}, truncated=True)
 
+    def repeated(self, request: Message, fresh: bool) -> None:
+        """The same was asked before and not answered yet: whatever comes is the answer to the first."""
+        request.attributes[REPEATED] = True
+        self._single(request, fresh, Outcome.ONE_WAY, request.end_ns - request.start_ns, False)
+
     def one_way(self, message: Message, sender: int, fresh: bool) -> None:
         self._single(message, fresh, Outcome.ONE_WAY, message.end_ns - message.start_ns, False, sender == SERVER)
 
@@ -127,7 +134,7 @@ class SessionMaker:
         session = self._session(response, outcome, max(response.end_ns - start, 0))
         session.start_ns, session.ttfb_ns = start, turn_age_ns
         session.response = Part(response.start_ns, response.size)
-        session.operation = "unknown"
+        session.operation, session.resource = response.operation or "unknown", response.resource
         session.truncated = response.incomplete
         session.mid_stream = True
         session.attributes[UNSEEN_REQUEST] = NOT_SEEN
@@ -137,7 +144,7 @@ class SessionMaker:
         """With what is known from one message alone."""
         self._ledger.sessions += 1
         return Session(
-            protocol=self._protocol,
+            protocol=message.protocol or self._protocol,
             side=self._side,
             interface=self._interface,
             start_ns=message.start_ns,

@@ -11,10 +11,13 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Final
 
+from clovisor_py.flows.connection import UNDECIDED, Tally
+from clovisor_py.flows.control import Connection
 from clovisor_py.flows.detect import Detector, Ports
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.reader import Reader
+from clovisor_py.flows.sessions import Facts
 from clovisor_py.flows.stream import Stream
 from clovisor_py.model.segment import FROM_POD, SYN, UDP, Segment
 from clovisor_py.model.session import Side
@@ -35,6 +38,7 @@ class Flow:
     """One connection at one veth. Pairs are indexed by direction."""
 
     __slots__ = (
+        "connection",
         "detector",
         "ended",
         "first_ack",
@@ -54,7 +58,9 @@ class Flow:
         "server",
         "speaker",
         "streams",
+        "tally",
         "udp",
+        "why",
     )
 
     def __init__(self, segment: Segment, ledger: Ledger) -> None:
@@ -82,6 +88,11 @@ class Flow:
         self.first_ack = -1
         self.one_direction = False
         """The other direction moves (it is acknowledged) and never passes this veth."""
+        self.connection = Connection(segment.flow_id, segment.interface, *segment[5:9], segment.transport)
+        self.tally: Tally | None = Tally(segment.time_ns)
+        """Until somebody reads the flow; again, when nobody does any more."""
+        self.why = UNDECIDED
+        """Why nobody can read it."""
         self.mid_stream = not self.udp and not segment.tcp_flags & SYN
         self.last_ns = segment.time_ns
         self.lost = segment.lost
@@ -90,6 +101,16 @@ class Flow:
     def ports(self) -> Ports:
         """What detection needs to know of the addresses."""
         return Ports((self.pod.port, self.peer.port), self.opener)
+
+    @property
+    def ends(self) -> tuple[Endpoint, Endpoint]:
+        """Who sends in each direction."""
+        return self.pod, self.peer
+
+    def facts(self, protocol: str) -> Facts:
+        """What its sessions have in common, once the server is known."""
+        client, server = self.ends[1 - self.server], self.ends[self.server]
+        return Facts(protocol, self.side, self.interface, client, server, "udp" if self.udp else "tcp")
 
     @property
     def side(self) -> Side:
@@ -104,9 +125,14 @@ class Flow:
     @property
     def server_end(self) -> Endpoint:
         """The server's address; unless it is known, the end with the lower port."""
-        if self.server < 0 and self.opener < 0:
-            return min(self.pod, self.peer, key=lambda end: end.port)
-        return self.pod if (self.server == FROM_POD if self.server >= 0 else self.opener != FROM_POD) else self.peer
+        return self.ends[self.likely_server]
+
+    @property
+    def likely_server(self) -> int:
+        """The direction in which the server sends; unless it is known, the other one than who opened, or the lower port's."""
+        if self.server >= 0:
+            return self.server
+        return 1 - self.opener if self.opener >= 0 else int(self.peer.port < self.pod.port)
 
 
 class FlowTable:

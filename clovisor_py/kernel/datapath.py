@@ -19,6 +19,8 @@ from typing import Final
 
 from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError, KernelRefused
+from clovisor_py.flows.connection import Counted
+from clovisor_py.flows.control import Connection
 from clovisor_py.kernel import attach, bpf, compile, layout
 from clovisor_py.kernel.lock import hold
 from clovisor_py.kernel.maps import Maps, Pod, Stats, attached_at
@@ -211,6 +213,22 @@ class Datapath:
         """Payload of this direction that ends at `seq` or before need not come up."""
         self._control(flow_id, None, direction, seq)
 
+    def counted(self, connection: Connection) -> tuple[Counted, Counted] | None:
+        """The kernel's counts of a connection that has not been swept yet."""
+        flow_id, *key = connection
+        try:
+            value = self.maps.session(layout.KEY.pack(*key, 0))
+        except OSError as error:
+            _log.debug("the counts of flow %s could not be read: %s", flow_id, error)
+            return None
+        if value is None:
+            return None
+        fields = layout.SESSION.unpack(value)
+        if fields[0] != flow_id:
+            return None  # its addresses are another connection's by now
+        first, second = (dict(zip(layout.SIDE_FIELDS, fields[at:], strict=False)) for at in layout.SIDES_AT)
+        return _counted(first), _counted(second)
+
     def _control(self, flow_id: object, mode: int | None, direction: int = 0, seq: int | None = None) -> None:
         assert isinstance(flow_id, int)
         try:
@@ -300,6 +318,10 @@ def _build_of(pins: Path) -> int | None:
         return build if abi == layout.ABI else None
     finally:
         maps.close()
+
+
+def _counted(side: dict[str, int]) -> Counted:
+    return Counted(side["bytes"], side["segments"], side["turns"], side["retransmits"], side["zero_windows"])
 
 
 def _ns_per_kib(bytes_per_s: int) -> int:

@@ -87,6 +87,8 @@ SIDE_FIELDS: Final = (
     *("first_ns", "last_ns", "turn_ns", "bytes", "high_seq", "segments", "packets", "turns"),
     *("retransmits", "zero_windows", "captured", "turn_captured", "skipped"),
 )
+SIDES_AT: Final = (7, 7 + len(SIDE_FIELDS))
+"""Where in SESSION's fields each side begins."""
 CONTROL: Final = struct.Struct("=IIII")
 """mode, skipping, skip_until of FROM_POD, of TO_POD"""
 RECORD: Final = struct.Struct("=QQQQIIIIIIII16s16sHHHHBBBB4x")

@@ -176,6 +176,10 @@ class Maps:
             for i in range(count):
                 yield keys[i * key_size : (i + 1) * key_size], values[i * value_size : (i + 1) * value_size]
 
+    def session(self, key: bytes) -> bytes | None:
+        """The packed session of a connection, if the kernel tracks it."""
+        return bpf.map_lookup(self.fds["sessions"], key, layout.SESSION.size)
+
     def delete_session(self, key: bytes) -> bool:
         """Whether it was there."""
         return bpf.map_delete(self.fds["sessions"], key)

@@ -51,7 +51,7 @@ class Edge:
         self.calls = 0
         self.errors = 0
         self.durations = Histogram()
-        """Of all but one-way sessions, which take no time; a timeout counts with the time it was waited for."""
+        """Of all for which somebody waited: not of one-way sessions and whole connections; of a timeout, how long it was."""
         self.statuses: dict[str, int] = {}
         self.error_statuses: dict[str, int] = {}
         """Those of the failed sessions only; a session without a status counts under its outcome."""
@@ -89,6 +89,8 @@ class Red:
             edge.errors += 1
             _count(edge.error_statuses, status)
         _count(edge.statuses, status)
+        if session.connection:
+            return  # how long a connection lives says nothing of how long anybody waited
         durations = edge.durations
         if session.duration_ns > durations.max_ns or edge.slowest is None:
             edge.slowest = session

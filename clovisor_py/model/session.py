@@ -81,6 +81,8 @@ class Session:
     client_workload: Workload | None = None
     server_workload: Workload | None = None
     trace: TraceContext | None = None
+    connection: bool = False
+    """A whole connection, of which nothing but its shape could be read; its duration is its life."""
     peer_traced: bool = False
     """The other end's pod is traced by this agent too: the call has a span of the other side."""
 

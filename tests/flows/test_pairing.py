@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from clovisor_py.flows.by_id import ById
+from clovisor_py.flows.in_order import InOrder
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.pairing import MAX_PENDING, ById, InOrder
+from clovisor_py.flows.pairing import MAX_PENDING
 from clovisor_py.flows.sessions import Facts
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Side
@@ -167,7 +169,7 @@ def test_an_id_that_is_used_again_names_the_newer_request_unless_it_repeats():
     bench.ask(20, key=1, what="one")
     bench.ask(21, key=1, what="other")
     bench.answer(22, key=1)
-    assert bench.told == [(10, 2, "ok"), (21, 1, "ok")]
+    assert bench.told == [(11, 0, "one_way"), (10, 2, "ok"), (21, 1, "ok")]
     assert (bench.ledger.repeated_requests, bench.ledger.pending_evicted) == (1, 1)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from clovisor_py.errors import UsageError
+from clovisor_py.flows.connection import Counted
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.segment import ACK, CONTINUED, RETRANSMITTED
 from clovisor_py.model.session import Outcome, Part
@@ -309,9 +310,10 @@ def test_a_flow_of_which_one_direction_passes_here_says_so():
 def test_datagrams_are_messages_of_their_own():
     talk = Conversation(udp=True).client("#1 ask a\n").client("#1 ask a\n").client("#2 ask b 99\nxx").server("#1 ok\n")
     sessions, ledger = run(talk)
-    assert said(sessions[:1]) == [("ask", "a", "ok", "ok")] and sessions[0].duration_ns == 3 * MS
-    assert (sessions[0].transport, sessions[0].seq, ledger.repeated_requests) == ("udp", 0, 1)
-    assert sessions[1].resource == "b" and sessions[1].truncated
+    assert said(sessions[:2]) == [("ask", "a", "", "one_way"), ("ask", "a", "ok", "ok")] and sessions[1].duration_ns == 3 * MS
+    assert sessions[0].attributes["clovisor.repeated"] is True
+    assert (sessions[1].transport, sessions[1].seq, ledger.repeated_requests) == ("udp", 0, 1)
+    assert sessions[2].resource == "b" and sessions[2].truncated
 
 
 def test_datagram_flows_end_by_themselves():
@@ -332,9 +334,15 @@ def test_unknown_bytes_make_an_opaque_flow_that_is_only_counted():
         def capture(self, flow_id, mode):
             told.append((flow_id, mode))
 
+        def counted(self, connection):
+            return (Counted(7, 2, 2, 1, 0), Counted(3, 1, 1, 0, 4)) if connection.flow_id == "flow" else None
+
     engine = pipeline(control=Kernel())
     talk = Conversation(server_port=443).handshake().client(b"\x16\x03\x01hello").server(b"\x16\x03\x03").client(b"x").close()
-    assert engine.feed(talk.segments) + engine.close(talk.now) == []
+    (whole,) = engine.feed(talk.segments) + engine.close(talk.now)
+    assert (whole.protocol, whole.resource, whole.status, whole.outcome.value) == ("tcp", "unknown protocol", "closed", "ok")
+    assert whole.connection and (whole.request.bytes, whole.response.bytes) == (3, 7), "the kernel saw more than came up"
+    assert whole.attributes["clovisor.client.zero_windows"] == 4
     assert told == [("flow", "none")] and balanced(engine)
     assert engine.unparsed() == [(443, "unknown protocol", 1)] and engine.ledger.opaque == 2
     assert engine.ledger.as_dict()["unparsed"] == {"443 unknown protocol": 1}
@@ -365,7 +373,8 @@ def test_too_many_violations_give_the_flow_up():
     for _ in range(20):
         talk.client("rubbish\n").server("rubbish\n")
     sessions, ledger = run(talk)
-    assert len(sessions) == 1 and ledger.flows_unparsed == 1 and ledger.opaque
+    assert [s.protocol for s in sessions] == ["lines", "tcp"] and ledger.flows_unparsed == 1 and ledger.opaque
+    assert sessions[1].resource == "no message begins where one should"
 
 
 class Broken:

@@ -1,0 +1,92 @@
+"""InOrder: responses come in the order of the requests, so one that is missed shifts all that follow (HTTP/1, Redis, SQL)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from clovisor_py.flows.ledger import Ledger
+from clovisor_py.flows.pairing import MAX_PENDING, Pairing, Pending
+from clovisor_py.flows.sessions import Facts
+from clovisor_py.model.message import SERVER, Kind, Message
+from clovisor_py.model.session import Outcome, Session
+
+_REQUEST, _RESPONSE, _ONE_WAY = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY  # looking up a member costs more than a call
+
+
+class InOrder(Pairing):
+    """Responses come in the order of the requests."""
+
+    __slots__ = ("_abandoned", "_answering_ns", "_hidden_ns", "_waiting")
+
+    in_order = True
+
+    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
+        super().__init__(facts, ledger, emit, watch)
+        self._waiting: list[Pending] = []
+        self._abandoned = 0
+        """Requests at the front of the order that were reported already: so many responses are late."""
+        self._answering_ns = 0
+        """When the oldest request got an interim response; 0 where it did not."""
+        self._hidden_ns = 0
+        """Responses passed unseen until then: a request that turns up late and is older may have been answered."""
+
+    def take(
+        self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
+    ) -> None:
+        self._ledger.messages += 1
+        kind = message.kind
+        waiting = self._waiting
+        if kind is _REQUEST:
+            self.asked = True
+            if self._early and self._answered_early(message, fresh):
+                return
+            if message.start_ns < self._hidden_ns:
+                self.not_seen(message, fresh, message.end_ns)
+                return
+            waiting.append((message, fresh))
+            if not self.watched:
+                self.watched = True
+                self._watch(message.end_ns)
+            if len(waiting) > MAX_PENDING:
+                waiting.pop(0)
+                self._abandoned += 1
+                self._ledger.pending_evicted += 1
+        elif kind is _RESPONSE:
+            if self._abandoned:
+                self._abandoned -= 1
+                self._ledger.late_responses += 1
+            elif waiting and waiting[0][0].start_ns <= message.start_ns:
+                request, first = waiting.pop(0)
+                self._answering_ns = 0
+                self.answered(request, message, first or fresh, broken)
+            else:
+                self._unmatched(message, fresh, turn_age_ns, broken)
+        elif kind is _ONE_WAY:
+            self.one_way(message, sender, fresh)
+        else:
+            self._answering_ns = message.end_ns
+
+    def expire(self, before_ns: int, now_ns: int) -> None:
+        while 0 < self.oldest_ns <= before_ns:
+            request, fresh = self._waiting.pop(0)
+            self._abandoned += 1
+            self._answering_ns = 0
+            self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
+
+    def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
+        if sender == SERVER:
+            self._abandoned = 0
+            self._hidden_ns = max(self._hidden_ns, hidden_ns)
+            self._forget_early()
+            for request, fresh in self.drain():
+                request.gap_bytes += gap_bytes
+                gap_bytes = 0
+                self.not_seen(request, fresh, now_ns)
+
+    def drain(self) -> Iterator[Pending]:
+        while self._waiting:
+            yield self._waiting.pop(0)
+
+    @property
+    def oldest_ns(self) -> int:
+        return max(self._waiting[0][0].end_ns, self._answering_ns) if self._waiting else 0
