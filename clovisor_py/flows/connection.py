@@ -111,7 +111,7 @@ def session(
         ttfb_ns=max(answered.first_ns - tally.opened_ns, 0) if answered.first_ns else None,
         client=facts.client,
         server=facts.server,
-        operation="connection",
+        operation=facts.transport,
         resource=reason,
         status=ending.status,
         outcome=ending.outcome,

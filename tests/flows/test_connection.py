@@ -22,7 +22,7 @@ def test_an_encrypted_connection_is_one_session_with_its_turns_and_latency():
     for _ in range(3):
         talk.client(b"\x17\x03\x03" + bytes(100)).server(b"\x17\x03\x03" + bytes(400), chunks=[200])
     (whole,), ledger = run(talk.close())
-    assert (whole.protocol, whole.operation, whole.status, whole.outcome.value) == ("tcp", "connection", "closed", "ok")
+    assert (whole.protocol, whole.operation, whole.status, whole.outcome.value) == ("tcp", "tcp", "closed", "ok")
     assert (whole.request.bytes, whole.response.bytes) == (309, 1209)
     assert whole.attributes == {
         "clovisor.client.turns": 3,

@@ -1,0 +1,16 @@
+"""`--plugin FILE|DIR`, for every command that reads protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Read a protocol from that file, too, or from each file of that folder.",
+)
