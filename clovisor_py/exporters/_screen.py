@@ -118,7 +118,7 @@ def session_line(session: Session, screen: Screen) -> str:
     took = f"{duration(session.duration_ns):>{TOOK}}" if session.outcome is not Outcome.ONE_WAY else " " * TOOK
     if session.failed:
         status = screen.paint(status, RED)
-    if session.duration_ns >= screen.slow_ns:
+    if session.duration_ns >= screen.slow_ns and not session.connection:
         took = screen.paint(took, YELLOW)
     return f"{_time(session.start_ns, screen)}  {source}{ARROW}{target}  {what}  {status}{took}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.workload import Endpoint, Workload
@@ -33,9 +33,8 @@ class Outcome(str, Enum):
     ONE_WAY = "one_way"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The request or the response: when its first byte passed, and its bytes on the wire."""
+class Part(NamedTuple):
+    """The request or the response: when its first byte passed, and its bytes on the wire. A tuple, as two are made a session."""
 
     time_ns: int
     bytes: int

@@ -35,7 +35,7 @@ def facts(sessions):
         for name in TIMES:
             row.pop(name)
         for part in ("request", "response"):
-            row[part] = row[part] and row[part]["bytes"]
+            row[part] = row[part] and row[part].bytes
     return rows
 
 
