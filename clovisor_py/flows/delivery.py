@@ -162,7 +162,7 @@ class Delivery:
         watch = partial(self._watch, flow.id)
         flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch)
         self._take_over(flow.pairing, waiting, now_ns)
-        parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ())))
+        parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ()), not flow.mid_stream))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT

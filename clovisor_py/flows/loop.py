@@ -111,6 +111,8 @@ class Loop:
                 at = cursor.pos
                 if message is None or at > size or at <= pos:
                     break
+                if cursor.dropped >= 0:
+                    pos, cursor.dropped = min(cursor.dropped, at), -1
                 message.start_ns = message.end_ns = time_ns
                 message.size = at - pos
                 message.seq = (seq + pos) & SEQ_MASK
@@ -145,7 +147,9 @@ class Loop:
         empty = 0
         try:
             while True:
-                at = cursor.pos
+                at, moved = cursor.pos, cursor.pos > pos
+                if cursor.dropped >= 0:
+                    pos = self._drop_read(pos)
                 if at < pos:
                     raise RuntimeError("the parser moved its cursor backwards")
                 if at > pos:
@@ -157,7 +161,7 @@ class Loop:
                     self._complete(message, self.end + at - size)
                     if message.hands_to is not None:
                         raise Handover(message.hands_to, self._piece(data, at, cursor.end_ns))
-                elif at == pos:
+                elif not moved:
                     break
                 pos = at
                 if pos > size or (message is not None and pos == size):
@@ -168,6 +172,13 @@ class Loop:
             self._violated(data, pos)
             return
         self._keep(data, pos)
+
+    def _drop_read(self, pos: int) -> int:
+        """Up to where the parser said so, what it read belongs to no message; answers where the next one begins."""
+        cursor = self._cursor
+        dropped, cursor.dropped = cursor.dropped, -1
+        self.open.pass_over(self.end - len(cursor.data) + dropped)
+        return max(dropped, pos)
 
     def _piece(self, data: bytes | bytearray, at: int, time_ns: int) -> Piece:
         """`data[at:]`, which ends where everything that was handed over ends."""

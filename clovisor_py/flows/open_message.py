@@ -66,6 +66,13 @@ class OpenMessage:
                 latest = max(latest, marks[0][1])
         self.latest_ns = max(self.latest_ns, latest)
 
+    def pass_over(self, offset: int) -> None:
+        """None is open any more; what begins at `offset` is the next."""
+        self.forget()
+        marks = self.marks
+        while len(marks) > 1 and marks[1][0] <= offset:
+            marks.pop(0)
+
     def extend_head(self, data: bytes | bytearray, pos: int, at: int) -> None:
         """The next bytes of the message, as far as its first HEAD_BYTES go."""
         if self._head_left:

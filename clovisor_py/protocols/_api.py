@@ -15,7 +15,8 @@ How the engine calls a parser, for each direction (`sender`) of one flow:
 By id, messages may interleave: a request is returned as soon as it can be named, what follows of it as `Kind.PART`; a
 response is the parts that were returned of it and then the message that ends it. The engine adds up their bytes and times.
 
-A message ends where the cursor stands when it is returned. A body of known length is stepped over with `cursor.skip`,
+A message begins with the first byte after its predecessor, or after the latest `cursor.drop()` (bytes that belong to no
+message: an empty line, a ping), and ends where the cursor stands when it is returned. A body of known length is stepped over with `cursor.skip`,
 which may go past the bytes at hand: the engine calls again when the skip is over (with no bytes at all, if none follow),
 so that the message can be returned then, and its last byte has a time.
 """
@@ -98,6 +99,8 @@ class Setup:
     """UDP: each call of `parse` gets one whole datagram, and no message spans two."""
     riders: tuple[Protocol, ...] = ()
     """The protocols that ride on this one (`Protocol.over`)."""
+    from_start: bool = False
+    """The connection is seen from its first byte: what a parser has not seen said, was not said (a default holds)."""
 
 
 def _recognises_nothing(_data: bytes) -> Evidence:

@@ -11,13 +11,15 @@ from __future__ import annotations
 class Cursor:
     """`data[pos:]` is unread. `start_ns` is when the byte at the first `pos` passed, `end_ns` when the last byte did."""
 
-    __slots__ = ("data", "end_ns", "pos", "start_ns")
+    __slots__ = ("data", "dropped", "end_ns", "pos", "start_ns")
 
     def __init__(self, data: bytes | bytearray, pos: int = 0, start_ns: int = 0, end_ns: int = 0) -> None:
         self.data = data
         self.pos = pos
         self.start_ns = start_ns
         self.end_ns = end_ns
+        self.dropped = -1
+        """Up to where the bytes are nobody's, if `drop` was called; the engine takes note and resets it."""
 
     @property
     def remaining(self) -> int:
@@ -45,6 +47,13 @@ class Cursor:
         """Bytes from `pos` to the first `needle` that begins within the next `limit` bytes, or -1."""
         at = self.data.find(needle, self.pos, self.pos + limit + len(needle) - 1)
         return -1 if at < 0 else at - self.pos
+
+    def drop(self) -> None:
+        """What was read or skipped up to here belongs to no message (an empty line, a ping): the next one begins here.
+
+        Without this a message begins with the first byte that was read since the last one ended.
+        """
+        self.dropped = self.pos
 
     def skip(self, size: int) -> None:
         """Step over `size` bytes, whether they are here, come later, or never."""

@@ -455,3 +455,16 @@ def test_counts_of_a_mixed_bag():
     _, ledger = run(talk)
     assert Counter(s.tcp_flags & ACK for s in talk.segments)[ACK] == 5
     assert (ledger.payload, ledger.parsed, ledger.controls) == (2, 2, 4)
+
+
+@pytest.mark.parametrize("stops", ["..", "....."])
+@pytest.mark.parametrize("chunks", [[5 + 2], [5 + 1], [5], None])
+def test_bytes_that_belong_to_no_message_begin_none(stops, chunks):
+    talk = Conversation().handshake().client("ask a\n").server("ok a\n" + stops, chunks=chunks).client(".")
+    talk.wait(SECOND).client("ask b\n").server("ok b\n", chunks=[2])
+    sessions, _ = run(talk.close())
+    assert [(s.resource, s.status, s.request.bytes, s.response.bytes) for s in sessions] == [
+        ("a", "ok", 6, 5),
+        ("b", "ok", 6, 5),
+    ]
+    assert (sessions[1].ttfb_ns, sessions[1].duration_ns) == (MS, 2 * MS)

@@ -199,6 +199,9 @@ def check(protocol: Protocol, script: Script, setup: Setup = PLAIN) -> Run:
     """Hold the parser to the contract over a script without violations; answers what came of it delivered whole."""
     whole = run(protocol, script, setup)
     assert not whole.violations
+    if setup.datagrams:
+        _check_datagrams(protocol, script, whole, setup)
+        return whole
     for seed, longest in ((0, 1), (1, 2), (2, 7), (3, 40), (4, 200), (5, 1500)):
         pieces = _pieces(script, random.Random(seed), longest)
         assert run(protocol, pieces, setup).messages == whole.messages, f"in pieces of up to {longest} bytes"
@@ -210,6 +213,18 @@ def check(protocol: Protocol, script: Script, setup: Setup = PLAIN) -> Run:
     for seed in range(200):
         run(protocol, _holes(script, random.Random(seed)), setup)
     return whole
+
+
+def _check_datagrams(protocol: Protocol, script: Script, whole: Run, setup: Setup) -> None:
+    """Datagrams come whole, or cut short by the capture, or not at all; none has to do with the bytes of another."""
+    for end in range(_size(script)):
+        cut = run(protocol, _cut(script, end), setup)
+        assert not cut.violations, f"cut short at {end}"
+        untouched = [message for message in cut.messages if not message[1].incomplete]
+        assert untouched == whole.messages[: len(untouched)], f"cut short at {end}"
+    for seed in range(200):
+        chance = random.Random(seed)
+        run(protocol, [(sender, _length(what) if chance.random() < 0.2 else what) for sender, what in script], setup)
 
 
 def mutated(script: Script) -> st.SearchStrategy[Script]:

@@ -33,6 +33,9 @@ class LineParser:
         message, self.open[sender] = self.open[sender], None
         if message is not None:
             return message
+        while cursor.peek(1) == b".":
+            cursor.skip(1)
+            cursor.drop()  # a full stop between two lines is nobody's
         size = cursor.find(b"\n", MAX_LINE)
         if size < 0:
             if cursor.remaining > MAX_LINE:
