@@ -133,6 +133,10 @@ class Delivery:
         protocol = self._names.get(name)
         if name and protocol is None:
             self.give_up(flow, name, rest.time_ns)
+            assert flow.tally is not None
+            for whose, piece in unread:
+                if piece.length:
+                    flow.tally.add(whose, piece.time_ns, piece.seq, piece.length, flow.udp)
             return
         for reader in flow.readers:
             reader.dismiss()

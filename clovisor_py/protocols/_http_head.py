@@ -1,32 +1,41 @@
-"""The head of an HTTP/1 message: its start line and headers, read into a Message and the way its body is framed.
+"""The head of an HTTP/1 message behind its request line: status line, headers, and the way the body is framed.
 
 A head is never taken apart: one lower-cased copy, and in it one search for each header that matters, anchored at the
 beginning of a line. That costs a third less than splitting it, and is linear whatever the bytes are: no pattern here can
-match the same byte in two ways.
+match the same byte in two ways. Most callers send one head over and over (but for its target), so what was read of the
+usual ones is remembered (`Heads`); it is shared, so callers copy the dictionaries.
 
-What is private by default never enters a Message: query strings, path parameters (`;jsessionid=…`), user:password@,
-cookies, authorization, bodies. Where a target or a host does not follow the grammar, only what surely is none of these does.
-What two servers could read differently (lengths that disagree, white space before a colon) is a violation, never a guess.
+Of cookies only redaction `off` tells the values, and of an authorization the scheme: the rest is a login. Bodies enter no
+Message. What two servers could read differently (lengths that disagree, white space before a colon) is a violation, never a
+guess.
 
-Grammar: RFC 9112 (start line, framing), RFC 9110 (methods, statuses).
+Grammar: RFC 9112 (start line, framing), RFC 9110 (methods, statuses, Upgrade).
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeAlias
 
 from clovisor_py.errors import ProtocolError
-from clovisor_py.model.message import CLIENT, PROPAGATION_HEADERS, SERVER, AttributeValue, Kind, Message
+from clovisor_py.model.message import PROPAGATION_HEADERS, SERVER, Kind
 from clovisor_py.protocols import _http_start as start
+from clovisor_py.protocols import _http_target as target
+from clovisor_py.protocols._http_target import MAX_TEXT, Attributes, text
+from clovisor_py.protocols._memo import Memo
+from clovisor_py.protocols._redaction import HIDDEN, Redaction
 
 MAX_HEADERS: Final = 2000
-"""Lines in one head; Node.js, the most patient server, stops there. Beyond it: ProtocolError."""
-MAX_TEXT: Final = 2048
-"""Bytes kept of one path, host, agent or propagation header; the rest is cut, so that a session stays small."""
+"""Lines in one head; Node.js, the most patient server, stops there. Beyond it: a violation."""
 MAX_LENGTH_DIGITS: Final = 18
-"""Digits of a Content-Length: what is longer does not fit into 63 bits. Beyond it: ProtocolError."""
+"""Digits of a Content-Length: what is longer does not fit into 63 bits. Beyond it: a violation."""
+MAX_REMEMBERED: Final = 2048
+"""Bytes of a head that is remembered; a longer one carries tokens, and is its sender's own."""
+MAX_REMEMBERED_LINE: Final = 512
+"""Bytes of a request line that is remembered."""
+MAX_SHOWN: Final = 16
+"""Lines of one header that redaction `off` shows; the rest is left out."""
 
 NO_BODY: Final = -1
 """Framing: the message ends with its head. A framing of 0 or more is the length of the body."""
@@ -34,97 +43,152 @@ CHUNKED: Final = -2
 """Framing: the body is in chunks."""
 UNTIL_CLOSE: Final = -3
 """Framing: the body ends with the connection."""
-TUNNEL: Final = -4
-"""Framing: after this head the connection is no longer HTTP/1, in both directions."""
+UNCLEAR: Final = -4
+"""Framing: two readers could come to two answers; a violation, unless the message has no body whatever its headers say."""
+REFUSED: Final = -5
+"""Framing: these headers are no HTTP; a violation."""
 
 LENGTH_IGNORED: Final = "clovisor.http.content_length_ignored"
 """Attribute, true where a message had a Content-Length besides its Transfer-Encoding: the mark of request smuggling."""
+H2C: Final = "h2c"
+"""What HTTP/2 is called in an Upgrade."""
+H2C_STREAM: Final = 1
+"""The HTTP/2 stream on which a request that asks for it is answered, if it is granted (RFC 7540, 3.2)."""
 
-_COMMA, _SLASH, _COLON, _QUERY, _FRAGMENT, _PARAMETER, _AT = b",/:?#;@"
+_COMMA, _COLON = b",:"
 _INDENT = b" \t"
-_METHODS = {method.encode(): method for method in start.KNOWN_METHODS}
-"""Any other method is exported as `_OTHER`."""
-_VERSIONS = {b"0": "1.0", b"1": "1.1"}
-_STATUSES = {b"%d" % code: (code, str(code)) for code in range(100, 1000)}
+_BODILESS = frozenset((*range(100, 200), 204, 304))
+_RESPONSE, _INTERIM = Kind.RESPONSE, Kind.INTERIM  # looking up a member costs more than a call
 
-_CONTEXT = re.compile(b"\n(" + "|".join(sorted(map(re.escape, PROPAGATION_HEADERS))).encode() + b"):")
-_ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.\-]*)://([^/?#]*)")
-_SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+.\-]*:")
-_PARAMETERS = re.compile(rb";[^/]*")
-_USER = re.compile(rb"//[^/]*@")
-_END_OF_AUTHORITY = re.compile(rb"[/?#]")
-_HOST = re.compile(rb"(?:\[([0-9A-Za-z:.%_~\-]+)\]|([0-9A-Za-z.%_~\x80-\xff\-]+))(?::([0-9]{1,5})\Z)?")
-"""A name or an address, and its port; the characters that names have in practice, not all that RFC 3986 lets them have."""
+_CODING, _LENGTH = b"\ntransfer-encoding", b"\ncontent-length"
+_ONE_LENGTH = re.compile(_LENGTH + rb":[ \t]*([0-9]{1,%d})[ \t]*\r?\n(?![ \t])" % MAX_LENGTH_DIGITS)
+_TRACED = "|".join(sorted(map(re.escape, PROPAGATION_HEADERS))).encode()
+_CONTEXT = re.compile(b"\n(" + _TRACED + b"):")
+_RARE = re.compile(b"\n(?:upgrade|" + _TRACED + b"):")
+"""Asked once: most requests have none of them."""
+_PROTOCOL = re.compile(rb"[0-9a-z._+/\-]{1,32}")
+"""A protocol's name that may be told: such as are registered, never free text."""
 
 
-def request(raw: bytes, lower: bytes) -> Message:
-    """The request of which `raw` is the head, with the empty line that ends it; `lower` is `raw` in lower case.
+RequestFields: TypeAlias = tuple[int, str, Attributes, Attributes, dict[str, str], int | None]
+"""What the headers of a request say: framing, why it is UNCLEAR or REFUSED, attributes, attributes without those of the Host
+header, trace context, and the id by which another protocol will answer it, if it does."""
+ResponseHead: TypeAlias = tuple[Kind, str, bool, Attributes, int, str, str | None]
+"""What the head of a response says: kind, status, error, attributes, framing (if it answers a GET), why that is UNCLEAR or
+REFUSED, and whom it hands the connection to. Plain tuples, because one is made for each message that is not remembered.
 
-    Raises only what `start.match` does.
-    """
-    name, target, version = start.match(CLIENT, raw).groups()
-    method = _METHODS.get(name)
-    attributes: dict[str, AttributeValue] = {
-        "http.request.method": method or "_OTHER",
-        "url.scheme": "http",
-        "network.protocol.version": _VERSIONS[version],
-    }
-    if method is None:
-        attributes["http.request.method_original"] = method = name.decode("ascii")
-    resource = _target(attributes, method, target, _first(raw, lower, b"\nhost:"))
-    if agent := _first(raw, lower, b"\nuser-agent:"):
-        attributes["user_agent.original"] = _text(agent)
-    return Message(Kind.REQUEST, method, resource, "", False, attributes, _propagation(raw, lower))
+An error is a status of 400 or more, whichever side looks on: to the caller the call failed, and RED counts that. Whether a
+server's span is an error too (OpenTelemetry: only from 500 on) is for the spans to say."""
 
 
-def response(raw: bytes) -> Message:
-    """The response of which `raw` is the head. Raises only what `start.match` does.
-
-    `error` is a status of 400 or more, whichever side looks on: to the caller the call failed, and RED counts that.
-    Whether a server's span is an error too (OpenTelemetry: only from 500 on) is for the spans to say.
-    """
-    version, digits = start.match(SERVER, raw).groups()
-    code, status = _STATUSES[digits]
-    attributes: dict[str, AttributeValue] = {
-        "http.response.status_code": code,
-        "network.protocol.version": _VERSIONS[version],
-    }
+def _status(version: bytes, code: int) -> tuple[int, str, Attributes]:
+    """Code, text and attributes of a status line."""
+    attributes: Attributes = {"http.response.status_code": code, "network.protocol.version": target.VERSIONS[version]}
     if code >= 500:
-        attributes["error.type"] = status
-    kind = Kind.RESPONSE if code >= 200 or code == 101 else Kind.INTERIM
-    return Message(kind, "", "", status, code >= 400, attributes)
+        attributes["error.type"] = str(code)
+    return code, str(code), attributes
 
 
-def framing(message: Message, lower: bytes, asked: str = "") -> int:
-    """How the body of `message` is framed (RFC 9112, 6.3); `asked` is the method that a response answers ("" if unseen).
+_STATUSES = {version + b"%d" % code: _status(version, code) for version in target.VERSIONS for code in range(100, 1000)}
+"""By minor version and digits."""
 
-    Raises ProtocolError where two readers could come to two answers.
+
+class Heads:
+    """Reads heads, as `show` allows.
+
+    `lines[line]`: a request line with its end; ProtocolError if it is none. `requests[block]`: the headers of a request, from
+    the line feed of its request line to its empty line; total. `responses[head]`: all of it; ProtocolError if it begins with
+    no status line.
     """
+
+    __slots__ = ("_show", "lines", "requests", "responses")
+
+    def __init__(self, show: int) -> None:
+        self._show = show
+        self.lines: Memo[target.RequestLine] = Memo(partial(target.read_line, show), MAX_REMEMBERED_LINE)
+        self.requests: Memo[RequestFields] = Memo(self._request, MAX_REMEMBERED)
+        self.responses: Memo[ResponseHead] = Memo(self._response, MAX_REMEMBERED)
+
+    def _request(self, block: bytes) -> RequestFields:
+        lower = block.lower()
+        attributes: Attributes = {}
+        if agent := _first(block, lower, b"\nuser-agent:"):
+            attributes["user_agent.original"] = text(agent)
+        if self._show & target.SHOW_COOKIES:
+            _show(attributes, "http.request.header.cookie", _every(block, lower, b"\ncookie:"))
+            schemes = [_scheme(value) for value in _every(block, lower, b"\nauthorization:")]
+            _show(attributes, "http.request.header.authorization", schemes)
+        framing, violation = _frame(lower, attributes, NO_BODY)
+        whole = attributes
+        if host := _first(block, lower, b"\nhost:"):
+            whole = attributes.copy()
+            target.server(whole, host)
+        rare = _RARE.search(lower)
+        if rare is None:
+            return framing, violation, whole, attributes, {}, None
+        stream = H2C_STREAM if b"h2c" in lower and H2C in _protocols(lower) else None
+        return framing, violation, whole, attributes, _propagation(block, lower, rare.start()), stream
+
+    def _response(self, raw: bytes) -> ResponseHead:
+        version, digits = (start.STATUS_LINE.match(raw) or start.match(SERVER, raw)).groups()
+        code, status, told = _STATUSES[version + digits]
+        attributes = told.copy()
+        lower = raw.lower()
+        if self._show & target.SHOW_COOKIES:
+            _show(attributes, "http.response.header.set-cookie", _every(raw, lower, b"\nset-cookie:"))
+        framing, violation = _frame(lower, attributes, UNTIL_CLOSE)
+        if code in _BODILESS and framing != REFUSED:
+            framing = NO_BODY
+        kind, hands_to = (_RESPONSE, None) if code >= 200 else _interim(code, lower)
+        return kind, status, code >= 400, attributes, framing, violation, hands_to
+
+
+_heads = lru_cache(maxsize=8)(Heads)
+
+
+def heads(redaction: Redaction) -> Heads:
+    """The process's reader of heads under these rules, with what it remembers."""
+    return _heads(target.shown(redaction))
+
+
+def _interim(code: int, lower: bytes) -> tuple[Kind, str | None]:
+    """Kind and successor of a 1xx. The answer to a request that asked for h2c follows in HTTP/2."""
+    if code != 101:
+        return _INTERIM, None
+    hands_to = next(iter(_protocols(lower)), "")
+    return _INTERIM if hands_to == H2C else _RESPONSE, hands_to
+
+
+def _frame(lower: bytes, attributes: Attributes, without: int) -> tuple[int, str]:
+    """The framing that these headers ask for (RFC 9112, 6.3; `without` any), and what is wrong with them."""
     if 0 in lower:
-        raise ProtocolError("not HTTP/1: a zero byte in a head.")
+        return REFUSED, "a zero byte in a head"
     if len(lower) > MAX_HEADERS and lower.count(b"\n") > MAX_HEADERS:
-        raise ProtocolError(f"not HTTP/1: more than {MAX_HEADERS} header lines.")
-    status = message.status
-    if status == "101" or (asked == "CONNECT" and status[0] == "2"):
-        return TUNNEL
-    if asked == "HEAD" or status[:1] == "1" or status in ("204", "304"):
-        return NO_BODY
-    coding, length = lower.find(b"\ntransfer-encoding"), lower.find(b"\ncontent-length")
-    if coding >= 0 and (codings := _members(lower, b"\ntransfer-encoding", coding)):
-        return _coded(message, codings[-1], length >= 0)
-    if length >= 0 and (lengths := _members(lower, b"\ncontent-length", length)):
-        return _agreed(lengths)
-    return UNTIL_CLOSE if status else NO_BODY
+        return REFUSED, f"more than {MAX_HEADERS} header lines"
+    coding, length = lower.find(_CODING), lower.find(_LENGTH)
+    if coding < 0:
+        if length < 0:
+            return without, ""
+        one = _ONE_LENGTH.match(lower, length)
+        if one and lower.find(_LENGTH, one.end() - 1) < 0:
+            return int(one[1]), ""
+    try:
+        if coding >= 0 and (codings := _members(lower, _CODING, coding)):
+            if length >= 0:
+                attributes[LENGTH_IGNORED] = True
+            return _coded(codings[-1], is_request=without == NO_BODY), ""
+        lengths = _members(lower, _LENGTH, length)
+        return _agreed(lengths) if lengths else without, ""
+    except ProtocolError as error:
+        return UNCLEAR, str(error)
 
 
-def _coded(message: Message, last_coding: bytes, has_length: bool) -> int:
+def _coded(last_coding: bytes, is_request: bool) -> int:
     """In a transfer coding: it outranks a Content-Length, and only chunks have an end."""
-    if has_length:
-        message.attributes[LENGTH_IGNORED] = True
     if last_coding == b"chunked":
         return CHUNKED
-    if message.kind is Kind.REQUEST:
-        raise ProtocolError("not HTTP/1: a request in a transfer coding that has no end.")
+    if is_request:
+        raise ProtocolError("a request in a transfer coding that has no end")
     return UNTIL_CLOSE
 
 
@@ -132,9 +196,9 @@ def _agreed(lengths: list[bytes]) -> int:
     """The Content-Length, said once or several times the same."""
     length = lengths[0]
     if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
-        raise ProtocolError("not HTTP/1: a content length that is no number.")
+        raise ProtocolError("a content length that is no number")
     if lengths.count(length) != len(lengths):
-        raise ProtocolError("not HTTP/1: content lengths that disagree.")
+        raise ProtocolError("content lengths that disagree")
     return int(length)
 
 
@@ -148,23 +212,41 @@ def _members(lower: bytes, name: bytes, at: int) -> list[bytes]:
             value = lower[colon + 1 : end].strip()
             members += map(bytes.strip, value.split(b",")) if _COMMA in value else (value,)
         elif lower[colon:end].lstrip()[:1] == b":":
-            raise ProtocolError("not HTTP/1: white space between a header's name and its colon.")
+            raise ProtocolError("white space between a header's name and its colon")
         at = lower.find(name, end)
     return members
+
+
+def _protocols(lower: bytes) -> list[str]:
+    """What an Upgrade names, the one nearest to the wire first (RFC 9110, 7.8)."""
+    named = [member.strip() for line in _every(lower, lower, b"\nupgrade:") for member in line.split(b",")]
+    return [name.decode("ascii") for name in named if _PROTOCOL.fullmatch(name)]
 
 
 def _first(raw: bytes, lower: bytes, name: bytes) -> bytes:
     """The value of a header's first line, as it was written; `name` with the line feed before and the colon after it."""
     at = lower.find(name)
-    return _written(raw, at + len(name)) if at >= 0 else b""
+    if at < 0:
+        return b""
+    end = raw.find(b"\n", at + 1)
+    return raw[at + len(name) : end].strip() if raw[end + 1] not in _INDENT else _written(raw, at + len(name))
+
+
+def _every(raw: bytes, lower: bytes, name: bytes) -> list[bytes]:
+    """The values of a header's first MAX_SHOWN lines, those that are not empty."""
+    values: list[bytes] = []
+    at = lower.find(name)
+    while at >= 0 and len(values) < MAX_SHOWN:
+        if value := _written(raw, at + len(name)):
+            values.append(value)
+        at = lower.find(name, at + len(name))
+    return values
 
 
 def _written(raw: bytes, at: int) -> bytes:
     """The value that begins at `at`, in one line."""
-    end = raw.find(b"\n", at)
-    if raw[end + 1] in _INDENT:
-        return b" ".join(raw[at : _value_end(raw, at)].split())
-    return raw[at:end].strip()
+    value = raw[at : _value_end(raw, at)]
+    return b" ".join(value.split()) if b"\n" in value else value.strip()
 
 
 def _value_end(raw: bytes, at: int) -> int:
@@ -175,10 +257,10 @@ def _value_end(raw: bytes, at: int) -> int:
     return end
 
 
-def _propagation(raw: bytes, lower: bytes) -> dict[str, str]:
-    """Headers that carry a trace context; one that comes twice is a list."""
+def _propagation(raw: bytes, lower: bytes, at: int) -> dict[str, str]:
+    """Headers that carry a trace context, none of them before `at`; one that comes twice is a list."""
     context: dict[str, str] = {}
-    found = _CONTEXT.search(lower)
+    found = _CONTEXT.search(lower, at)
     while found:
         name = found[1].decode("ascii")
         value = _written(raw, found.end())[:MAX_TEXT].decode("latin-1")
@@ -187,52 +269,10 @@ def _propagation(raw: bytes, lower: bytes) -> dict[str, str]:
     return context
 
 
-def _target(attributes: dict[str, AttributeValue], method: str, target: bytes, host: bytes) -> str:
-    """Set path, scheme and server; answer the resource. Four forms: RFC 9112, 3.2."""
-    if method == "CONNECT":  # authority-form: a server, no path
-        absolute = _ABSOLUTE.match(target)
-        return _server(attributes, absolute[2] if absolute else target)
-    if target[0] != _SLASH and target != b"*":
-        if absolute := _ABSOLUTE.match(target):  # to a proxy, and it outranks Host
-            attributes["url.scheme"] = _text(absolute[1]).lower()
-            host, target = absolute[2], target[absolute.end() :]
-        else:  # no form of HTTP's: all after the scheme may be private
-            target = scheme[0] if (scheme := _SCHEME.match(target)) else b""
-    if host:
-        _server(attributes, host)
-    if _QUERY in target:
-        target = target[: target.find(b"?")]
-    if _FRAGMENT in target:
-        target = target[: target.find(b"#")]
-    if _PARAMETER in target:
-        target = _PARAMETERS.sub(b"", target)
-    if _AT in target and (user := _USER.match(target)):
-        target = b"//" + target[user.end() :]
-    attributes["url.path"] = path = _text(target) or "/"
-    return path
+def _scheme(authorization: bytes) -> bytes:
+    return authorization.split()[0] + b" " + HIDDEN.encode()
 
 
-def _server(attributes: dict[str, AttributeValue], authority: bytes) -> str:
-    """Set `name`, `name:port`, `[v6]`, `[v6]:port`, and answer it; never the user before an `@`."""
-    address, port, said = _address(authority)
-    if address:
-        attributes["server.address"] = address
-    if port:
-        attributes["server.port"] = port
-    return said
-
-
-@lru_cache(maxsize=256)
-def _address(authority: bytes) -> tuple[str, int, str]:
-    """Host, port (0: none) and both as they were written; what is in no host's grammar is left out.
-
-    Kept for the last few servers: on one node, requests go to few, and every one names its own.
-    """
-    found = _HOST.match(_END_OF_AUTHORITY.split(authority, maxsplit=1)[0].rpartition(b"@")[2])
-    if found is None:
-        return "", 0, ""
-    return _text(found[1] or found[2]), int(found[3] or 0), _text(found[0])
-
-
-def _text(value: bytes) -> str:
-    return value[:MAX_TEXT].decode("utf-8", "replace")
+def _show(attributes: Attributes, name: str, values: list[bytes]) -> None:
+    if values:
+        attributes[name] = [text(value) for value in values]

@@ -1,8 +1,9 @@
 """HTTP/1.0 and HTTP/1.1 (RFC 9112): where each message of either direction begins and ends.
 
-`_http_head` reads what a head says; this file follows the body that it announces, without keeping any of it: a body of
-known length and the data of a chunk are stepped over, seen or not. Each direction is at a head, or has one reader that
-carries its open message to the end (`_Half.read`); after a successful CONNECT or an Upgrade both are in a tunnel.
+`_http_target` reads a request line, `_http_head` the rest of a head; this file follows the body that they announce, without
+keeping any of it: a body of known length and the data of a chunk are stepped over, seen or not. Each direction is at a head,
+or has one reader that carries its open message to the end (`_Half.read`). A 101 and a successful CONNECT hand the connection
+over, and are the last that is read here.
 
 A response cannot be read without its question (one to HEAD has a length and no body), so the methods of the requests that
 wait are kept. Unread bytes are looked at once: what was searched of half a head or half a line is remembered.
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.protocols import _http_head as head
 from clovisor_py.protocols import _http_start as start
+from clovisor_py.protocols import _http_target as target
 from clovisor_py.protocols._api import Capture, Pairing, Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
 
@@ -31,17 +32,15 @@ MAX_CHUNK_DIGITS: Final = 15
 MAX_PENDING: Final = 1024
 """Requests whose methods are kept until they are answered. More than any client pipelines; reached where the responses are
 never seen, and then the oldest matter least. The engine's own queue counts them."""
-
+MAX_EARLY: Final = 64 * 1024
+"""Bytes that wait behind a CONNECT until it is answered; a client that sends at once sends a few. Beyond it: ProtocolError."""
 _HEAD_END = re.compile(rb"\n\r?\n")
+_LINE_ENDS = b"\r\n"
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
+_REQUEST, _RESPONSE = Kind.REQUEST, Kind.RESPONSE  # looking up a member costs more than a call
 
-
-class _Part(Enum):
-    """What the next line of a chunked body is."""
-
-    SIZE = "size"
-    DATA_END = "data end"
-    TRAILER = "trailer"
+_SIZE, _DATA_END, _TRAILER = range(3)
+"""What the next line of a chunked body is."""
 
 
 class _Half:
@@ -57,19 +56,18 @@ class _Half:
         """At the beginning of a message, nothing of it read."""
         self.message: Message | None = None
         self.read: _Reader | None = None
-        self.seen = bytearray()
+        self.seen: bytes | bytearray = b""
         """Copy of a head that is not whole yet: what was searched, and what `end`, which is given no bytes, can tell."""
         self.started = False
         """`seen` begins with a whole start line."""
         self.searched = 0
         """Unread bytes of a chunked body that are known to hold no line feed."""
-        self.part = _Part.SIZE
+        self.part = _SIZE
         self.size = 0
         self.trailers = 0
 
     def open(self, message: Message, read: _Reader) -> None:
         """The head is done, the body begins."""
-        self.reset()
         self.message = message
         self.read = read
 
@@ -121,15 +119,15 @@ def _hidden(_half: _Half, _cursor: Cursor) -> Message | None:
 def _chunks(half: _Half, cursor: Cursor) -> Message | None:
     """Size line, data, line end, and again; size 0, trailers, an empty line (RFC 9112, 7.1)."""
     while (line := half.line(cursor)) is not None:
-        if half.part is _Part.SIZE:
+        if half.part == _SIZE:
             size = _chunk_size(line)
             half.size += size
-            half.part = _Part.DATA_END if size else _Part.TRAILER
-            cursor.skip(size)
-        elif half.part is _Part.DATA_END:
+            half.part = _DATA_END if size else _TRAILER
+            cursor.pos += size
+        elif half.part == _DATA_END:
             if line:
                 raise ProtocolError("not HTTP/1: a chunk longer than its size.")
-            half.part = _Part.SIZE
+            half.part = _SIZE
         elif not line:
             return half.close(whole=True)
         else:
@@ -149,34 +147,44 @@ def _chunk_size(line: bytes) -> int:
 class HttpParser:
     """One connection, both directions."""
 
-    __slots__ = ("_halves", "_pending", "_tunnel")
+    __slots__ = ("_halves", "_heads", "_pending")
 
-    def __init__(self, _setup: Setup) -> None:
+    def __init__(self, setup: Setup) -> None:
+        self._heads = head.heads(setup.redaction)
         self._halves = (_Half("http.request.body.size"), _Half("http.response.body.size"))
         self._pending: list[str] = []
-        self._tunnel = False
 
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
         half = self._halves[sender]
         if half.read is not None:
             return half.read(half, cursor)
-        if self._tunnel:
-            cursor.skip(cursor.remaining)
+        if self._pending and sender == CLIENT and self._pending[-1] == "CONNECT":
+            _wait(cursor)
             return None
-        if sender == CLIENT and self._pending and self._pending[-1] == "CONNECT":
-            return None  # the answer decides whether what follows is HTTP
-        raw = _whole_head(sender, half, cursor)
-        return None if raw is None else self._begin(sender, half, cursor, raw)
+        data, pos = cursor.data, cursor.pos
+        found = None if half.seen else _HEAD_END.search(data, pos, pos + MAX_HEAD)
+        end = found.end() if found and data[pos] not in _LINE_ENDS else _head_end(sender, half, cursor)
+        if not end:
+            return None
+        raw = bytes(data[cursor.pos : end])
+        # A bad start line raises before the cursor moves, anything else behind the head: that is where to go on from.
+        message, framing, violation = self._request(raw) if sender == CLIENT else self._response(raw)
+        cursor.pos = end
+        if framing >= 0 and end + framing <= len(data):
+            cursor.pos = end + framing
+            message.attributes[half.size_key] = framing
+        elif framing != head.NO_BODY:
+            return _follow(half, cursor, message, framing, violation)
+        return message
 
     def gap(self, sender: int, size: int) -> bool:
         half = self._halves[sender]
         if half.read is _until_close:
             half.size += size
             return True
-        if half.read is None and not self._tunnel:
+        if half.read is None:
             self._hide_rest_of_head(sender, half)
-            return False
-        return half.read is None
+        return False
 
     def end(self, sender: int) -> Message | None:
         half = self._halves[sender]
@@ -185,80 +193,91 @@ class HttpParser:
         return half.close(whole=half.read is _until_close)
 
     def resync(self, sender: int, data: bytes | bytearray) -> int | None:
-        if self._tunnel:
-            return None
         self._halves[sender].reset()
         if sender == SERVER:
             # Responses were lost, nobody knows how many. Who does not pipeline waits for the newest request only.
             del self._pending[:-1]
         return start.find(sender, data)
 
-    def _begin(self, sender: int, half: _Half, cursor: Cursor, raw: bytes) -> Message | None:
-        """The head at the cursor is whole: read past it, and return its message or follow its body.
+    def _request(self, raw: bytes) -> tuple[Message, int, str]:
+        """The request with that head, how its body is framed, and what is wrong with that."""
+        line_feed = raw.find(b"\n")
+        method, resource, told, names_server = self._heads.lines[raw[: line_feed + 1]]
+        framing, violation, fields, besides_server, context, correlation = self._heads.requests[raw[line_feed:]]
+        attributes = told.copy()
+        attributes.update(besides_server if names_server else fields)
+        self._pending.append(method)
+        if len(self._pending) > MAX_PENDING:
+            del self._pending[0]
+        propagation = context.copy() if context else {}
+        return Message(_REQUEST, method, resource, "", False, attributes, propagation, correlation), framing, violation
 
-        A bad start line raises before the cursor moves, anything else behind the head: that is where to go on from.
-        """
-        lower = raw.lower()
-        message, asked = self._read(sender, raw, lower)
-        cursor.pos += len(raw)
-        framing = head.framing(message, lower, asked)
-        if framing >= 0:
-            cursor.pos += framing
-            if cursor.pos <= len(cursor.data):
-                message.attributes[half.size_key] = framing
-                return message
-            half.open(message, _length_over)
-            half.size = framing
-            return None
-        if framing == head.NO_BODY:
-            return message
-        if framing == head.TUNNEL:
-            self._tunnel = True
-            return message
-        read = _chunks if framing == head.CHUNKED else _until_close
-        half.open(message, read)
-        return read(half, cursor)
-
-    def _read(self, sender: int, raw: bytes, lower: bytes) -> tuple[Message, str]:
-        """The message that begins with `raw`, and the method that it answers ("" where that is unknown)."""
-        if sender == CLIENT:
-            message = head.request(raw, lower)
-            self._pending.append(message.operation)
-            if len(self._pending) > MAX_PENDING:
-                del self._pending[0]
-            return message, ""
-        message = head.response(raw)
-        answers = self._pending and message.kind is Kind.RESPONSE
-        return message, self._pending.pop(0) if answers else ""
+    def _response(self, raw: bytes) -> tuple[Message, int, str]:
+        """As `_request`; what it answers may outrank what its headers say of its body."""
+        kind, status, error, attributes, framing, violation, hands_to = self._heads.responses[raw]
+        message = Message(kind, "", "", status, error, attributes.copy())
+        if hands_to is not None:
+            message.hands_to = hands_to
+        if self._pending and kind is _RESPONSE:
+            asked = self._pending.pop(0)
+            if asked == "CONNECT" and status[0] == "2":
+                message.hands_to = ""
+            if (asked == "HEAD" or message.hands_to is not None) and framing != head.REFUSED:
+                framing = head.NO_BODY
+        return message, framing, violation
 
     def _hide_rest_of_head(self, sender: int, half: _Half) -> None:
         """Half a head has come and no more will: with a whole start line, it is a message."""
         if half.started:
             raw = bytes(half.seen[: half.seen.rfind(b"\n") + 1]) + b"\n"
-            half.open(self._read(sender, raw, raw.lower())[0], _hidden)
+            half.open((self._request(raw) if sender == CLIENT else self._response(raw))[0], _hidden)
 
 
-def _whole_head(sender: int, half: _Half, cursor: Cursor) -> bytes | None:
-    """The next head, still unread, or None: then half of it is remembered."""
+def _wait(cursor: Cursor) -> None:
+    """The answer to a CONNECT decides whether what follows it is HTTP; until then it is left unread."""
+    if cursor.remaining > MAX_EARLY:
+        raise ProtocolError(f"not HTTP/1: more than {MAX_EARLY} bytes behind a CONNECT that nobody answered.")
+
+
+def _follow(half: _Half, cursor: Cursor, message: Message, framing: int, violation: str) -> Message | None:
+    """The cursor is behind the head of a message whose body may not be at hand."""
+    if framing >= 0:
+        cursor.pos += framing
+        half.open(message, _length_over)
+        half.size = framing
+        return None
+    if framing <= head.UNCLEAR:
+        raise ProtocolError(f"not HTTP/1: {violation}.")
+    read = _chunks if framing == head.CHUNKED else _until_close
+    half.open(message, read)
+    return read(half, cursor)
+
+
+def _head_end(sender: int, half: _Half, cursor: Cursor) -> int:
+    """Where the next head ends, still unread; 0: it is not whole, and half of it is remembered."""
     data, pos, known = cursor.data, cursor.pos, len(half.seen)
     if not known:
-        while pos < len(data) and data[pos] in b"\r\n":  # RFC 9112, 2.2: some send an empty line after a body
+        while pos < len(data) and data[pos] in _LINE_ENDS:  # RFC 9112, 2.2: some send an empty line after a body
             pos += 1
-        cursor.pos = pos
+        if pos > cursor.pos:
+            cursor.pos = pos
+            cursor.drop()
     if pos >= len(data):
-        return None
+        return 0
     found = _HEAD_END.search(data, pos + known - 2 if known > 2 else pos, pos + MAX_HEAD)
     if found is None:
         _half_head(sender, half, cursor)
-        return None
+        return 0
     if known:
         half.reset()
-    return bytes(data[pos : found.end()])
+    return found.end()
 
 
 def _half_head(sender: int, half: _Half, cursor: Cursor) -> None:
     """Remember what is there of a head. Raises ProtocolError as soon as it cannot become one."""
     known = len(half.seen)
+    if not known:
+        half.seen = bytearray()
     half.seen += cursor.data[cursor.pos + known : cursor.pos + MAX_HEAD]
     if len(half.seen) >= MAX_HEAD:
         raise ProtocolError(f"not HTTP/1: a head of more than {MAX_HEAD} bytes.")
@@ -281,4 +300,34 @@ PROTOCOL = Protocol(
     capture=Capture.HEAD,
     ports=(80, 8080, 8000, 8008, 8081, 8088, 8888, 9080, 3000, 5000),
     hints=("http1", "http/1", "http/1.0", "http/1.1", "http1.1", "kubernetes.io/ws", "ws"),
+    attributes=(
+        "clovisor.http.content_length_ignored",
+        "error.type",
+        "http.request.body.size",
+        "http.request.header.authorization",
+        "http.request.header.cookie",
+        "http.request.method",
+        "http.request.method_original",
+        "http.response.body.size",
+        "http.response.header.set-cookie",
+        "http.response.status_code",
+        "network.protocol.version",
+        "server.address",
+        "server.port",
+        "url.path",
+        "url.query",
+        "url.scheme",
+        "user_agent.original",
+    ),
+    limits={
+        "bytes of a head, and of the trailers of a body": MAX_HEAD,
+        "lines of a head": head.MAX_HEADERS,
+        "bytes of a chunk's size line, or of a trailer": MAX_LINE,
+        "digits of a content length": head.MAX_LENGTH_DIGITS,
+        "hexadecimal digits of a chunk's size": MAX_CHUNK_DIGITS,
+        "bytes of a method": start.MAX_METHOD,
+        "bytes that are told of a path, query, host, agent or trace header": target.MAX_TEXT,
+        "requests whose methods are kept for their responses": MAX_PENDING,
+        "bytes that wait for the answer to a CONNECT": MAX_EARLY,
+    },
 )

@@ -141,7 +141,7 @@ def test_an_unknown_successor_is_only_counted_under_its_name():
     talk.client("y" * 50).server("z" * 60).close()
     sessions, ledger = run(talk, protocols=switching("websocket"))
     assert [(s.protocol, s.resource) for s in sessions] == [("lines", "switch"), ("tcp", "websocket")]
-    assert sessions[1].request.bytes == 50 and ledger.unparsed == {(8080, "websocket"): 1}
+    assert (sessions[1].request.bytes, sessions[1].response.bytes) == (50, 100) and ledger.unparsed == {(8080, "websocket"): 1}
 
 
 def test_a_request_that_the_new_protocol_answers_goes_with_it():

@@ -7,6 +7,8 @@ import pytest
 from clovisor_py.flows import loop, stream
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.segment import TURN
+from clovisor_py.protocols import http, http2
+from clovisor_py.protocols._redaction import OFF
 from tests.support.segments import MS, SECOND, Conversation
 
 GET = "GET /greet?a=1 HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -14,8 +16,11 @@ OK = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def run(talk):
-    engine = Pipeline()
+PROTOCOLS = {each.name: each for each in (http.PROTOCOL, http2.PROTOCOL)}
+
+
+def run(talk, **how):
+    engine = Pipeline(protocols=PROTOCOLS, **how)
     sessions = engine.feed(talk.segments) + engine.close(talk.now)
     assert engine.ledger.buffered == 0
     return sessions, engine.ledger
@@ -76,6 +81,84 @@ def test_interim_responses_do_not_answer():
     assert session.status == "200" and session.request.bytes == len(head) + 3
 
 
+def test_the_first_byte_is_that_of_the_answer_not_of_an_interim_response():
+    talk = Conversation().handshake().client("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    talk.server("HTTP/1.1 100 Continue\r\n\r\n").client("abc").wait(5 * MS).server(OK, chunks=[20])
+    (session,), _ = run(talk)
+    assert (session.ttfb_ns, session.duration_ns) == (8 * MS, 9 * MS)
+
+
+def test_pipelined_requests_are_answered_in_order():
+    asked = "HEAD /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"
+    answers = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + CHUNKED + "1;x\r\na\r\n0\r\nT: 1\r\n\r\nHTTP/1.1 304 x\r\n\r\n"
+    sessions, ledger = run(Conversation().handshake().client(asked).server(answers, chunks=[50, 50]).close())
+    assert [(s.resource, s.status) for s in sessions] == [("/1", "200"), ("/2", "200"), ("/3", "304")]
+    assert ledger.violations == ledger.orphan_responses == 0
+
+
+def test_an_empty_line_behind_a_body_begins_no_response():
+    talk = Conversation().handshake()
+    for _ in range(3):
+        talk.client(GET).server(OK + "\r\n")
+    sessions, ledger = run(talk.close())
+    assert rows(sessions) == [("GET", "/greet", "200", "ok")] * 3
+    assert [s.ttfb_ns for s in sessions] == [MS] * 3 and ledger.orphan_responses == 0
+
+
+def test_the_pod_is_the_client_and_redaction_is_off():
+    talk = Conversation(pod_is_client=True).handshake().client(GET).server(OK)
+    (session,), _ = run(talk, redaction=OFF)
+    assert (session.resource, session.attributes["url.query"], session.side.value) == ("/greet?a=1", "a=1", "client")
+
+
+UPGRADE = "GET /up HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
+SWITCH = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunks", [None, [1] * 200, [90]])
+def test_a_websocket_ends_the_http_part(chunks):
+    talk = Conversation().handshake().client(UPGRADE % "websocket", chunks=chunks)
+    talk.server((SWITCH % "websocket").encode() + b"\x81\x05hello", chunks=chunks)
+    talk.client(b"\x81\x85masked").server(b"\x81\x02ok").client(GET).server(OK)
+    (session, rest), ledger = run(talk.close())
+    assert rows([session]) == [("GET", "/up", "101", "ok")]
+    assert session.response.bytes == len(SWITCH % "websocket") and ledger.violations == 0
+    assert rest.connection and rest.resource == "websocket"
+    assert ledger.unparsed == {(8080, "websocket"): 1}
+
+
+def test_the_answer_to_an_upgrade_to_h2c_comes_in_http2():
+    talk = Conversation().handshake().client(UPGRADE % "h2c").server(SWITCH % "h2c")
+    talk.server(b"\0\0\0\4\0\0\0\0\0").client(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    talk.server(b"\0\0\1\1\5\0\0\0\1\x88")  # HEADERS, the last of stream 1: status 200
+    (session,), ledger = run(talk.close())
+    assert rows([session]) == [("GET", "/up", "200", "ok")]
+    assert ledger.violations == 0 and session.duration_ns == 4 * MS
+
+
+def test_in_a_tunnel_somebody_else_is_recognised():
+    talk = Conversation().handshake().client("CONNECT inner:80 HTTP/1.1\r\n\r\n")
+    talk.server("HTTP/1.1 200 Connection established\r\n\r\n")
+    talk.client(GET).server(OK)
+    sessions, _ = run(talk.close())
+    assert rows(sessions) == [("CONNECT", "inner:80", "200", "ok"), ("GET", "/greet", "200", "ok")]
+
+
+def test_bytes_that_came_before_a_tunnel_was_granted_belong_to_it():
+    talk = Conversation().handshake().client("CONNECT inner:80 HTTP/1.1\r\n\r\n" + GET)
+    talk.server("HTTP/1.1 200 OK\r\n\r\n" + OK)
+    sessions, _ = run(talk.close())
+    assert rows(sessions) == [("CONNECT", "inner:80", "200", "ok"), ("GET", "/greet", "200", "ok")]
+
+
+def test_a_refused_tunnel_stays_http():
+    talk = Conversation().handshake().client("CONNECT inner:80 HTTP/1.1\r\n\r\n")
+    talk.server("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").client(GET).server(OK)
+    sessions, ledger = run(talk.close())
+    assert rows(sessions) == [("CONNECT", "inner:80", "407", "error"), ("GET", "/greet", "200", "ok")]
+    assert ledger.violations == 0
+
+
 def test_attached_in_the_middle_of_a_download():
     talk = Conversation(server_port=9999).server("x" * 900).server("y" * 900).client(GET).server(OK).client(GET).server(OK)
     sessions, _ = run(talk)
@@ -128,7 +211,7 @@ def test_a_request_that_was_lost_takes_its_own_answer_only():
 
 def test_a_download_that_is_on_its_way_does_not_time_out():
     """A minute of chunks of which only the first was captured: the answer comes, its end is unseen."""
-    engine = Pipeline(request_timeout_s=30)
+    engine = Pipeline(protocols=PROTOCOLS, request_timeout_s=30)
     talk = Conversation().handshake().client(GET).server(CHUNKED + "3\r\nabc\r\n")
     sessions = engine.feed(talk.segments)
     for _ in range(60):
@@ -145,7 +228,7 @@ def test_a_download_that_is_on_its_way_does_not_time_out():
 def test_all_flows_together_keep_a_bounded_number_of_bytes(monkeypatch):
     for module in (loop, stream):
         monkeypatch.setattr(module, "BUFFERED_BYTES", 10_000)
-    engine = Pipeline()
+    engine = Pipeline(protocols=PROTOCOLS)
     for number in range(100):
         talk = Conversation(flow_id=number).handshake().client("GET /half HTTP/1.1\r\nX: " + "x" * 500)
         engine.feed(talk.segments)
@@ -158,7 +241,7 @@ def test_all_flows_together_keep_a_bounded_number_of_bytes(monkeypatch):
 def test_what_is_held_for_earlier_bytes_is_bounded_in_all(monkeypatch):
     for module in (loop, stream):
         monkeypatch.setattr(module, "BUFFERED_BYTES", 10_000)
-    engine = Pipeline()
+    engine = Pipeline(protocols=PROTOCOLS)
     for number in range(100):
         talk = Conversation(flow_id=number).handshake().client(GET).server("HTTP", lost=True).client("x" * 500)
         talk.client("y" * 10, lost=True).client("x" * 500)
