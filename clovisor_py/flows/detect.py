@@ -27,7 +27,8 @@ SETTLE_TURNS: Final = 3
 MID_STREAM_TURNS: Final = 8
 """Turns of a flow first seen in its middle that may match nothing before it is given up."""
 
-_SURE = (Evidence.REQUEST, Evidence.RESPONSE)
+_TELLING = (Evidence.REQUEST, Evidence.RESPONSE)
+_SURE = (*_TELLING, Evidence.EITHER)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Detector:
             if self._hints.get(self._ports.by_direction[direction]) is protocol:
                 return 1 - direction
         for direction in servers:
-            if said[direction] in _SURE:
+            if said[direction] in _TELLING:
                 return direction if said[direction] is Evidence.REQUEST else 1 - direction
         for direction in servers:
             if self._ports.by_direction[direction] in protocol.ports:

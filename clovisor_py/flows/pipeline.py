@@ -320,7 +320,8 @@ def _ending(flow: Flow, outcome: Outcome | None, now_ns: int) -> Ending:
     """How a connection ended that nobody could read. `outcome` None: it did not, as far as was seen."""
     answered = flow.seen == 3
     if outcome is Outcome.RESET:
-        refused = flow.tally is not None and not any(side.segments for side in flow.tally.sides) and not flow.mid_stream
+        said = flow.opaque or flow.tally is None or any(side.segments for side in flow.tally.sides)
+        refused = not said and not flow.mid_stream
         return Ending(Outcome.RESET, "refused" if refused else "reset", now_ns)
     if outcome is not None:
         return Ending(Outcome.OK, "closed", now_ns)

@@ -44,6 +44,8 @@ class Evidence(Enum):
     """This is the protocol, and a client sent it."""
     RESPONSE = "response"
     """This is the protocol, and a server sent it."""
+    EITHER = "either"
+    """This is the protocol; nothing in the bytes says who sent it (encrypted records)."""
 
 
 class Pairing(Enum):
