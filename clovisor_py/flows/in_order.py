@@ -10,7 +10,7 @@ from clovisor_py.flows.sessions import Facts
 from clovisor_py.model.message import SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Session
 
-_REQUEST, _RESPONSE, _ONE_WAY = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY  # looking up a member costs more than a call
+_REQUEST, _RESPONSE, _ONE_WAY, _SILENT = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY, Kind.SILENT  # looking up a member costs more than a call
 
 
 class InOrder(Pairing):
@@ -51,6 +51,7 @@ class InOrder(Pairing):
                 waiting.pop(0)
                 self._abandoned += 1
                 self._ledger.pending_evicted += 1
+                self._pass_silent()
         elif kind is _RESPONSE:
             if self._abandoned:
                 self._abandoned -= 1
@@ -59,10 +60,16 @@ class InOrder(Pairing):
                 request, first = waiting.pop(0)
                 self._answering_ns = 0
                 self.answered(request, message, first or fresh, broken)
+                if waiting and waiting[0][0].kind is _SILENT:
+                    self._pass_silent()
             else:
                 self._unmatched(message, fresh, turn_age_ns, broken)
         elif kind is _ONE_WAY:
             self.one_way(message, sender, fresh)
+        elif kind is _SILENT:
+            waiting.append((message, fresh))
+            if len(waiting) == 1:
+                self._pass_silent()
         else:
             self._answering_ns = message.end_ns
 
@@ -72,6 +79,7 @@ class InOrder(Pairing):
             self._abandoned += 1
             self._answering_ns = 0
             self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
+            self._pass_silent()
 
     def lose(self, sender: int, hidden_ns: int, now_ns: int, gap_bytes: int) -> None:
         if sender == SERVER:
@@ -84,8 +92,15 @@ class InOrder(Pairing):
                 self.not_seen(request, fresh, now_ns)
 
     def drain(self) -> Iterator[Pending]:
+        self._pass_silent()
         while self._waiting:
             yield self._waiting.pop(0)
+            self._pass_silent()
+
+    def _pass_silent(self) -> None:
+        """Those at the front that nobody answers are done."""
+        while self._waiting and self._waiting[0][0].kind is _SILENT:
+            self.silent(*self._waiting.pop(0))
 
     @property
     def oldest_ns(self) -> int:

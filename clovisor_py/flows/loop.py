@@ -26,8 +26,8 @@ SEEK_BYTES: Final = 256 * 1024
 """Bytes searched in vain for the beginning of a message before the flow is given up."""
 MAX_VIOLATIONS: Final = 8
 """Violations in a row before the flow is given up: one may be a lost byte, eight are another protocol."""
-MAX_EMPTY: Final = 64
-"""Messages in a row that take no bytes before the parser is taken for broken."""
+MAX_EMPTY: Final = 16 * 1024
+"""Messages in a row that take no bytes before the parser is taken for broken: one byte may answer all that was pipelined."""
 SKIP_WORTH: Final = 64 * 1024
 """Bytes still to be skipped from which on the kernel is told: rare enough to be cheaper than the copies it saves."""
 
@@ -103,6 +103,7 @@ class Loop:
         cursor = self._cursor
         cursor.data = data
         cursor.pos = pos = 0
+        cursor.dropped = -1
         cursor.start_ns = cursor.end_ns = time_ns
         parse, sender = self.parse, self.sender
         try:
@@ -132,7 +133,7 @@ class Loop:
 
     def _parse(self, data: bytes | bytearray, pos: int) -> None:
         cursor, marks = self._cursor, self.open.marks
-        cursor.data, cursor.pos = data, pos
+        cursor.data, cursor.pos, cursor.dropped = data, pos, -1
         cursor.start_ns, cursor.end_ns = marks[0][1], marks[-1][1]
         try:
             message = self.parse(self.sender, cursor)

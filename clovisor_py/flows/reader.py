@@ -133,11 +133,23 @@ class Reader(Loop):
         """Unseen bytes that no skip covers: the parser can do without them, or this direction goes blind."""
         self._open_unread(time_ns)
         if self.state == READING and not self._parser.gap(self.sender, size):
+            if not self._pairing.in_order:
+                self._seek_on(size, time_ns, lost)
+                return
             self._blind()
         self._drop_unread()
         self.end += size
         self.open.pass_unseen(size, time_ns, lost)
         self.fast = False
+
+    def _seek_on(self, size: int, time_ns: int, lost: bool) -> None:
+        """By id nothing that follows depends on what was missed: look for the next message at once, not at the next turn."""
+        self.open.pass_unseen(size, time_ns, lost)
+        self.end += size
+        self._pairing.lose(self.sender, time_ns, time_ns, self._end())
+        self._drop_unread()
+        self._missed = True
+        self.state, self.fast, self.skip = SEEKING, False, 0
 
     def _end(self, broken: Outcome | None = None) -> int:
         """Make the parser give up the open message, and pass it on if it is worth telling: else, bytes that were lost."""

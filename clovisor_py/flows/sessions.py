@@ -113,6 +113,10 @@ class SessionMaker:
         request.attributes[REPEATED] = True
         self._single(request, fresh, Outcome.ONE_WAY, request.end_ns - request.start_ns, False)
 
+    def silent(self, request: Message, fresh: bool) -> None:
+        """It asked for no answer, and so nothing failed."""
+        self._single(request, fresh, _OK, request.end_ns - request.start_ns, False)
+
     def one_way(self, message: Message, sender: int, fresh: bool) -> None:
         self._single(message, fresh, Outcome.ONE_WAY, message.end_ns - message.start_ns, False, sender == SERVER)
 

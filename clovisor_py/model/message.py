@@ -43,6 +43,9 @@ class Kind(Enum):
     """Answers a request without ending it (HTTP 1xx)."""
     ONE_WAY = "one_way"
     """A session of its own: nobody answers."""
+    SILENT = "silent"
+    """A request that asks for no answer, among others that do (Redis' CLIENT REPLY OFF): a session in its place in the order,
+    which is fine as far as anybody can see."""
     PART = "part"
     """By id only: more of a request that was returned already, or a beginning of the response to it; the message that both
     belong to is named by `correlation`. Frames of several messages may interleave then, and each is told when it passed."""

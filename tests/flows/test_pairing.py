@@ -178,3 +178,17 @@ def test_one_direction_blames_nobody(bench):
     bench.ask(10)
     bench.pairing.expire(10, 50)
     assert bench.told == [(10, 40, "one_way")]
+
+
+def test_requests_that_ask_for_no_answer_keep_their_place_in_the_order():
+    bench = Bench(InOrder)
+    bench.ask(10)
+    silent = Message(Kind.SILENT, start_ns=11, end_ns=11)
+    bench.pairing.take(silent, CLIENT)
+    bench.ask(12)
+    assert bench.told == []
+    bench.answer(20)
+    assert bench.told == [(10, 10, "ok"), (11, 0, "ok")]
+    bench.pairing.take(Message(Kind.SILENT, start_ns=13, end_ns=13), CLIENT)
+    bench.pairing.close(Outcome.CLOSED, 30)
+    assert bench.told == [(12, 18, "closed"), (13, 0, "ok")]

@@ -34,7 +34,12 @@ def test_what_a_protocol_says_of_itself(protocol: Protocol) -> None:
     assert urlsplit(protocol.specification).scheme == "https"
     assert all(0 < port < 65536 for port in protocol.ports)
     assert protocol.recognise(b"") in (Evidence.MORE, Evidence.NO)
-    assert protocol.parser(Setup()) is not protocol.parser(Setup())
+    if protocol.over:
+        assert protocol.rider is not None
+        assert protocol.over in registry()
+        assert protocol.rider(Setup()) is not protocol.rider(Setup())
+    else:
+        assert protocol.parser(Setup()) is not protocol.parser(Setup())
 
 
 def test_by_name() -> None:

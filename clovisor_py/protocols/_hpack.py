@@ -1,0 +1,283 @@
+"""HPACK as a bystander reads it: header blocks of one direction of one connection (RFC 7541).
+
+A bystander may have come late, or have missed a block, and then does not know the dynamic table's older entries. Their
+indices are counted from the newest, so what is inserted from then on is exact again; what lies beneath is told as unknown
+(None), never guessed. Only a table known from its beginning can say that an index is wrong.
+
+Keeping an entry longer than the sender does is harmless, because it will not name it again; so where the sender's limit is
+not known the table is as large as we are willing to keep.
+
+Clients and servers repeat themselves: a block that changes nothing in the table means the same as long as the table stays
+as it is, so what was made of the last blocks is remembered with the table's generation. That turns 10 µs into 0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from clovisor_py.errors import ProtocolError
+from clovisor_py.protocols._hpack_tables import EOS, HUFFMAN, STATIC
+
+Field: TypeAlias = tuple[bytes | None, bytes | None]
+"""A header's name and value; None is what nobody can know who did not see it inserted."""
+Fields: TypeAlias = tuple[Field, ...]
+Read = TypeVar("Read")
+
+DEFAULT_TABLE: Final = 4096
+"""Bytes of a dynamic table until its sender says otherwise (RFC 9113, 6.5.2)."""
+MAX_TABLE: Final = 64 * 1024
+"""Bytes of a dynamic table that are kept: what browsers offer, sixteen times the default. Older entries become unknown."""
+MAX_FIELDS: Final = 2000
+"""Headers in one block, as in HTTP/1. Beyond it: ProtocolError."""
+MAX_MEMO: Final = 16
+"""Blocks that are remembered: the calls that a connection repeats. Each may take a kilobyte or two."""
+MAX_MEMO_BYTES: Final = 256
+"""Bytes of a block that is remembered; one that repeats is short, because its headers are in the table."""
+MAX_MEMO_STRING: Final = 64
+"""Bytes of a Huffman-coded string that is remembered, for all connections."""
+
+_ENTRY: Final = 32
+"""Bytes that an entry counts beyond its name and value (RFC 7541, 4.1)."""
+_STATIC: Final[tuple[Field, ...]] = ((None, None), *STATIC)
+_DYNAMIC: Final = len(_STATIC)
+"""Index of the newest dynamic entry."""
+_UNKNOWN: Final[Field] = (None, None)
+_MAX_SHIFT: Final = 28
+"""Bits that the continuation bytes of an integer shift at most: it stays within 35 bits."""
+
+
+class Decoder(Generic[Read]):
+    """One direction's table. `read` makes of a block's headers what is wanted of them, and must depend on them alone.
+
+    Whether a table is known from its beginning is for the caller to say (`start`); until then, and after `forget`, it is not.
+    """
+
+    __slots__ = ("_entries", "_exact", "_generation", "_limit", "_memo", "_read", "_size")
+
+    def __init__(self, read: Callable[[Fields], Read]) -> None:
+        self._read = read
+        self._entries: list[Field] = []
+        """The newest last."""
+        self._size = 0
+        self._limit = MAX_TABLE
+        self._exact = False
+        """There are no entries but ours."""
+        self._generation = 0
+        """Changes with the table."""
+        self._memo: dict[bytes, tuple[int, Read]] = {}
+
+    def start(self) -> None:
+        """The connection begins here: the table is empty."""
+        self._reset(DEFAULT_TABLE, exact=True)
+
+    def forget(self) -> None:
+        """Blocks passed unseen, or may have."""
+        self._reset(MAX_TABLE, exact=False)
+
+    def decode(self, block: bytes) -> Read:
+        """What `read` makes of the block. Raises ProtocolError where it is none; the table is of no use then."""
+        known = self._memo.get(block)
+        generation = self._generation
+        if known is not None and known[0] == generation:
+            return known[1]
+        fields: list[Field] = []
+        self._decode(block, fields)
+        made = self._read(tuple(fields))
+        if self._generation == generation and len(block) <= MAX_MEMO_BYTES:
+            memo = self._memo
+            memo[block] = (generation, made)
+            if len(memo) > MAX_MEMO:
+                del memo[next(iter(memo))]
+        return made
+
+    def decode_half(self, block: bytes) -> Read:
+        """The same for the beginning of a block whose rest was not seen; the table is forgotten."""
+        fields: list[Field] = []
+        with suppress(ProtocolError):  # the cut goes through a field; those before it are whole
+            self._decode(block, fields)
+        self.forget()
+        return self._read(tuple(fields))
+
+    def _decode(self, block: bytes, fields: list[Field]) -> None:
+        pos, end = 0, len(block)
+        try:
+            while pos < end:
+                byte = block[pos]
+                pos += 1
+                if byte >= 0x80:
+                    index = byte & 0x7F
+                    if index == 0x7F:
+                        index, pos = _integer(block, pos, 0x7F)
+                    fields.append(_STATIC[index] if 0 < index < _DYNAMIC else self._entry(index))
+                elif byte & 0xE0 == 0x20:
+                    if fields:
+                        raise ProtocolError("not HPACK: a table that changes its size inside of a block.")
+                    size, pos = _integer(block, pos, 0x1F) if byte == 0x3F else (byte & 0x1F, pos)
+                    self._resize(size)
+                else:
+                    pos = self._literal(block, pos, byte, fields)
+        except IndexError:
+            raise ProtocolError("not HPACK: a header block that ends inside a field.") from None
+        if len(fields) > MAX_FIELDS:
+            raise ProtocolError(f"not HPACK: more than {MAX_FIELDS} headers in a block.")
+
+    def _literal(self, block: bytes, pos: int, byte: int, fields: list[Field]) -> int:
+        """A value, and a name or the index of one; inserted if 0x40 is set. Answers where the next field begins."""
+        mask = 0x3F if byte & 0x40 else 0x0F
+        index = byte & mask
+        if index == mask:
+            index, pos = _integer(block, pos, mask)
+        name: bytes | None
+        if index == 0:
+            name, pos = _string(block, pos)
+        else:
+            name = (_STATIC[index] if index < _DYNAMIC else self._entry(index))[0]
+        value, pos = _string(block, pos)
+        fields.append((name, value))
+        if byte & 0x40:
+            self._insert((name, value))
+        return pos
+
+    def _entry(self, index: int) -> Field:
+        at = index - _DYNAMIC
+        if 0 <= at < len(self._entries):
+            return self._entries[-1 - at]
+        if self._exact or at < 0:
+            raise ProtocolError("not HPACK: an index that names no header.")
+        return _UNKNOWN
+
+    def _insert(self, field: Field) -> None:
+        self._generation += 1
+        self._entries.append(field)
+        self._size += _weight(field)
+        self._evict()
+
+    def _resize(self, limit: int) -> None:
+        """The sender's table has another limit from now on; with none at all it is empty, and known again."""
+        self._generation += 1
+        self._limit = min(limit, MAX_TABLE)
+        self._evict()
+        if limit == 0:
+            self._exact = True
+        elif limit > MAX_TABLE:
+            self._exact = False
+
+    def _evict(self) -> None:
+        size, limit, entries, oldest = self._size, self._limit, self._entries, 0
+        while size > limit:
+            size -= _weight(entries[oldest])
+            oldest += 1
+        if oldest:
+            del entries[:oldest]
+            self._size = size
+
+    def _reset(self, limit: int, exact: bool) -> None:
+        self._generation += 1
+        self._entries.clear()
+        self._memo.clear()
+        self._size, self._limit, self._exact = 0, limit, exact
+
+
+def _weight(field: Field) -> int:
+    return len(field[0] or b"") + len(field[1] or b"") + _ENTRY
+
+
+def _integer(block: bytes, pos: int, value: int) -> tuple[int, int]:
+    """An integer whose prefix was full (`value`), and where it ends (RFC 7541, 5.1). IndexError where the block does first."""
+    shift = 0
+    while True:
+        byte = block[pos]
+        pos += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+        if shift > _MAX_SHIFT:
+            raise ProtocolError("not HPACK: an integer of more than 32 bits.")
+
+
+def _string(block: bytes, pos: int) -> tuple[bytes, int]:
+    """A string, and where it ends (RFC 7541, 5.2). IndexError where the block does first."""
+    byte = block[pos]
+    pos += 1
+    size = byte & 0x7F
+    if size == 0x7F:
+        size, pos = _integer(block, pos, 0x7F)
+    end = pos + size
+    if end > len(block):
+        raise IndexError
+    raw = block[pos:end]
+    if byte >= 0x80:
+        raw = _huffman_remembered(raw) if size <= MAX_MEMO_STRING else huffman(raw)
+    return raw, end
+
+
+class _State(dict[int, "tuple[_State, bytes]"]):
+    """Decoding stands between two octets, in the middle of a code: octet to next state and the symbols that it ends.
+
+    Of the 65,536 steps few occur, so each is made when it is first taken.
+    """
+
+    __slots__ = ("children", "final")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[_State | int] = [EOS, EOS]
+        """By the next bit: a longer beginning of a code, or the symbol whose code is whole."""
+        self.final = False
+        """A string may end here: less than an octet of ones is left over."""
+
+    def __missing__(self, octet: int) -> tuple[_State, bytes]:
+        state, symbols = self, bytearray()
+        for shift in range(7, -1, -1):
+            child = state.children[octet >> shift & 1]
+            if isinstance(child, _State):
+                state = child
+                continue
+            if child == EOS:
+                raise ProtocolError("not HPACK: the end of a string inside of it.")
+            symbols.append(child)
+            state = _ROOT
+        self[octet] = found = (state, bytes(symbols))
+        return found
+
+
+def _tree() -> _State:
+    """The states, one for each beginning of a code."""
+    root = _State()
+    for symbol, (code, bits) in enumerate(HUFFMAN):
+        state = root
+        for shift in range(bits - 1, 0, -1):
+            bit = code >> shift & 1
+            child = state.children[bit]
+            if not isinstance(child, _State):
+                child = state.children[bit] = _State()
+            state = child
+        state.children[code & 1] = symbol
+    state = root
+    for _ in range(8):
+        state.final = True
+        child = state.children[1]
+        assert isinstance(child, _State)
+        state = child
+    return root
+
+
+_ROOT: Final = _tree()
+
+
+def huffman(raw: bytes) -> bytes:
+    """Decode a Huffman-coded string, an octet a step. Raises ProtocolError where the padding is wrong."""
+    state, out = _ROOT, []
+    for octet in raw:
+        state, symbols = state[octet]
+        out.append(symbols)
+    if not state.final:
+        raise ProtocolError("not HPACK: a string that ends inside a character.")
+    return b"".join(out)
+
+
+_huffman_remembered = lru_cache(maxsize=1024)(huffman)
