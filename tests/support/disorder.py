@@ -159,15 +159,21 @@ def facts(sessions: Iterable[Session]) -> list[tuple[object, ...]]:
     return sorted(rows, key=repr)
 
 
-def said(sessions: Iterable[Session]) -> Counter[tuple[object, ...]]:
-    """What was asked of whom; sessions that say themselves that they know less are left out."""
-    return Counter(
-        (s.protocol, s.client, s.server, s.operation, s.resource)
-        for s in sessions
-        if not s.connection and s.operation not in ("", "unknown")
-    )
+Said = tuple[object, str, str]
+"""The two ends, the operation, and what it acted on."""
 
 
-def false_sessions(whole: Iterable[Session], damaged: Iterable[Session]) -> Counter[tuple[object, ...]]:
-    """Sessions that the damaged traffic told of and that were not in it."""
-    return said(damaged) - said(whole)
+def said(sessions: Iterable[Session]) -> Counter[Said]:
+    """What was asked of whom, as far as sessions know it."""
+    return Counter(((s.client, s.server), s.operation, s.resource) for s in sessions if not s.connection)
+
+
+def false_sessions(whole: Iterable[Session], damaged: Iterable[Session]) -> Counter[Said]:
+    """Sessions that were told of and not there. Who knows less (its head was cut) tells nothing false."""
+    true = said(whole)
+    told = said(damaged) - true
+    talked = {ends for ends, _, _ in true}
+    for ends, operation, resource in list(told):
+        if not resource and ends in talked:
+            del told[ends, operation, resource]
+    return told

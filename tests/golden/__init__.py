@@ -1,0 +1,1 @@
+"""Files that tests are held to, each with what made it."""

@@ -1,0 +1,21 @@
+"""Scripts that once made a parser fail (`tools/fuzz` keeps them), and those that its search has found worth keeping."""
+
+from pathlib import Path
+
+import pytest
+
+from clovisor_py.protocols._api import Setup
+from clovisor_py.protocols._registry import registry
+from tests.support.parser_harness import run
+from tests.support.scripts import unpack
+
+FILES = [file for folder in ("regressions", "fuzz") for file in sorted((Path(__file__).parent / folder).glob("*/*"))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_it_is_survived(file):
+    protocol = registry()[file.parent.name]
+    riders = tuple(one for one in registry().values() if one.over == protocol.name)
+    run(protocol, unpack(file.read_bytes()), Setup(riders=riders))
+    if protocol.recognise_datagram is not None:
+        run(protocol, unpack(file.read_bytes()), Setup(datagrams=True, riders=riders))

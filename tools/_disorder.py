@@ -1,0 +1,69 @@
+"""`tools/disorder`: what comes of captures when their packets are cut, lost, reordered, doubled, or cut anew.
+
+For each capture: N times the same bytes in other segments (the sessions must be the same), and N times each damage (no
+exception, no session that was not there; what was lost is said by the ledger).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.support.disorder import DAMAGES, engine, facts, false_sessions, recut, segments_of
+
+LOSSES = ("gaps", "gap_bytes", "cut_bytes", "duplicates", "out_of_order", "violations", "resyncs", "unseen_responses")
+
+
+def same_bytes(path: Path, times: int) -> int:
+    """How many of so many ways to cut the same bytes anew changed a session."""
+    segments = segments_of(path)
+    whole = facts(engine(segments)[0])
+    return sum(facts(engine(recut(segments, random.Random(seed)))[0]) != whole for seed in range(times))
+
+
+def damaged(path: Path, name: str, times: int) -> tuple[int, int, Counter[str]]:
+    """(sessions told, sessions invented, what the ledger said was lost), summed over so many tries."""
+    segments = segments_of(path)
+    whole, _ = engine(segments)
+    told = invented = 0
+    said: Counter[str] = Counter()
+    for seed in range(1 if name.startswith("cut") else times):
+        sessions, book = engine(DAMAGES[name](segments, random.Random(seed)))
+        told += len(sessions)
+        invented += sum(false_sessions(whole, sessions).values())
+        said.update({key: getattr(book, key) for key in LOSSES})
+    return told, invented, said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("captures", nargs="+", type=Path, help="capture files, or folders of them")
+    parser.add_argument("-n", "--times", type=int, default=100, help="tries of each kind (default 100)")
+    args = parser.parse_args()
+    files = [file for path in args.captures for file in (sorted(path.rglob("*.pcap*")) if path.is_dir() else [path])]
+    files = [file for file in files if file.suffix in (".pcap", ".pcapng")]
+    changed = 0
+    for file in files:
+        wrong = same_bytes(file, args.times)
+        changed += wrong
+        sys.stdout.write(
+            f"{file.parent.name}/{file.name}: {args.times} ways to cut the same bytes, {wrong} changed a session\n"
+        )
+    invented = 0
+    for name in DAMAGES:
+        told, wrong, said = 0, 0, Counter[str]()
+        for file in files:
+            one, two, three = damaged(file, name, args.times)
+            told, wrong = told + one, wrong + two
+            said.update(three)
+        invented += wrong
+        losses = ", ".join(f"{key} {count:,}" for key, count in said.items() if count)
+        sys.stdout.write(f"{name}: {told:,} sessions, {wrong} invented; {losses or 'nothing lost'}\n")
+    return 1 if changed or invented else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
