@@ -9,6 +9,7 @@ parser fail is written as a file for `tests/golden/regressions/PROTOCOL`, which 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import sys
 import time
@@ -19,7 +20,7 @@ from clovisor_py.errors import UsageError
 from clovisor_py.protocols._api import Protocol, Setup
 from clovisor_py.protocols._registry import by_name, registry
 from tests.support.parser_harness import Engine, Script
-from tests.support.scripts import pack, scripts_of, unpack
+from tests.support.scripts import pack, restore, save, scripts_of, unpack
 
 GOLDEN = Path("tests/golden")
 LONGEST = 6000
@@ -50,7 +51,7 @@ def timed(protocol: Protocol, script: Script, datagrams: bool) -> float:
 
 def seeds(protocol: Protocol, captures: list[Path]) -> list[tuple[bool, Script]]:
     """Traffic of that protocol, from captures whose folder or name says so, and from the corpus of `--guided`."""
-    found = [(False, unpack(file.read_bytes())) for file in sorted((GOLDEN / "fuzz" / protocol.name).glob("*"))]
+    found = [restore(file.read_bytes()) for file in sorted((GOLDEN / "fuzz" / protocol.name).glob("*"))]
     for file in captures:
         found += scripts_of(file)
     return [(udp, _head(script)) for udp, script in found if script]
@@ -98,7 +99,7 @@ def mutated(protocol: Protocol, captures: list[Path], times: int, seed: int) -> 
         try:
             cost = timed(protocol, whole, udp)
         except Exception as error:  # noqa: BLE001 whatever it is, it is what is looked for
-            return f"{_kept(protocol, whole)}: {type(error).__name__}: {error}", worst, 0
+            return f"{_kept(protocol, udp, whole)}: {type(error).__name__}: {error}", worst, 0
         if cost > worst and number > times // 100:  # once may be somebody else's doing
             worst = max(worst, min(cost, *(timed(protocol, whole, udp) for _ in range(5))))
     return "", worst, peak
@@ -118,11 +119,11 @@ def _damaged(script: Script, chance: random.Random) -> Script:
     return out
 
 
-def _kept(protocol: Protocol, script: Script) -> Path:
+def _kept(protocol: Protocol, datagrams: bool, script: Script) -> Path:
     folder = GOLDEN / "regressions" / protocol.name
     folder.mkdir(parents=True, exist_ok=True)
-    data = pack(script)
-    file = folder / f"{hash(data) & 0xFFFFFFFF:08x}"
+    data = save(datagrams, script)
+    file = folder / hashlib.sha256(data).hexdigest()[:12]
     file.write_bytes(data)
     return file
 
@@ -137,8 +138,8 @@ def guided(protocol: Protocol, seconds: int) -> None:
     datagrams = protocol.recognise_datagram is not None
 
     def one(data: bytes) -> None:
-        script = unpack(data[1:])
-        drive(protocol, script, datagrams and bool(data[:1] and data[0] & 1))
+        udp, script = restore(data)
+        drive(protocol, script, udp and datagrams)
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-max_len={LONGEST}", str(corpus)], one)
     atheris.Fuzz()

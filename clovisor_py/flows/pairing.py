@@ -17,7 +17,7 @@ from clovisor_py.flows.sessions import END, Facts, SessionMaker
 from clovisor_py.model.message import Message
 from clovisor_py.model.session import Outcome, Session
 
-MAX_PENDING: Final = 1024
+MAX_PENDING: Final = 8192
 """Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first."""
 
 Pending: TypeAlias = tuple[Message, bool]

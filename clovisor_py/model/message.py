@@ -40,7 +40,8 @@ class Kind(Enum):
     REQUEST = "request"
     RESPONSE = "response"
     INTERIM = "interim"
-    """Answers a request without ending it (HTTP 1xx)."""
+    """Answers a request without ending it (HTTP 1xx); or bytes of either end that are no message of their own, so that the next
+    one begins behind them (what a login says, where `Cursor.drop` would come too late)."""
     ONE_WAY = "one_way"
     """A session of its own: nobody answers."""
     SILENT = "silent"

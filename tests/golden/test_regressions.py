@@ -7,7 +7,7 @@ import pytest
 from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._registry import registry
 from tests.support.parser_harness import run
-from tests.support.scripts import unpack
+from tests.support.scripts import restore
 
 FILES = [file for folder in ("regressions", "fuzz") for file in sorted((Path(__file__).parent / folder).glob("*/*"))]
 
@@ -16,6 +16,5 @@ FILES = [file for folder in ("regressions", "fuzz") for file in sorted((Path(__f
 def test_it_is_survived(file):
     protocol = registry()[file.parent.name]
     riders = tuple(one for one in registry().values() if one.over == protocol.name)
-    run(protocol, unpack(file.read_bytes()), Setup(riders=riders))
-    if protocol.recognise_datagram is not None:
-        run(protocol, unpack(file.read_bytes()), Setup(datagrams=True, riders=riders))
+    datagrams, script = restore(file.read_bytes())
+    run(protocol, script, Setup(datagrams=datagrams and protocol.recognise_datagram is not None, riders=riders))

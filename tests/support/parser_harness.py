@@ -92,13 +92,14 @@ class Engine:
         self.streams = (_Stream(), _Stream())
         self.out = Run()
         self.handed_over = False
-        self.bytes = self.calls = self.work = 0
+        self.bytes = self.events = self.calls = self.work = 0
 
     def feed(self, sender: int, data: bytes) -> None:
         stream = self.streams[sender]
         if self.handed_over:
             return
         self.bytes += len(data)
+        self.events += 1
         stepped = self._step_over(stream, len(data))
         stream.unread += data[stepped:]
         if stream.blind:
@@ -113,6 +114,7 @@ class Engine:
 
     def lose(self, sender: int, size: int) -> None:
         stream = self.streams[sender]
+        self.events += 1
         stepped = self._step_over(stream, size)
         if stepped and not stream.skip:
             self._parse(sender, skip_over=True)
@@ -126,7 +128,7 @@ class Engine:
         self.out.before_close = len(self.out.messages)
         for sender in () if self.handed_over else (CLIENT, SERVER):
             self._end(sender)
-        assert self.calls <= CALLS_PER_BYTE * self.bytes + 8, f"{self.calls} calls for {self.bytes} bytes"
+        assert self.calls <= CALLS_PER_BYTE * (self.bytes + self.events) + 8, f"{self.calls} calls for {self.bytes} bytes"
         assert self.work <= WORK_PER_BYTE * self.bytes + 4096, f"{self.work} bytes looked at, of {self.bytes}"
         return self.out
 

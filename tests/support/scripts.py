@@ -17,6 +17,15 @@ from tests.support.parser_harness import Script
 MAX_PIECE = 0xFFFF
 
 
+def save(datagrams: bool, script: Script) -> bytes:
+    """A file: whether these are datagrams, and the script."""
+    return bytes([datagrams]) + pack(script)
+
+
+def restore(data: bytes) -> tuple[bool, Script]:
+    return bool(data[:1] and data[0] & 1), unpack(data[1:])
+
+
 def pack(script: Script) -> bytes:
     out = bytearray()
     for sender, what in script:

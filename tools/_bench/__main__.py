@@ -13,7 +13,7 @@ import pytest
 from clovisor_py.errors import ClovisorError, EnvironmentLacking
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from tests.support.load import PACKAGES, lacking
-from tools._bench import kernel, load, machine, memory, served, sessions
+from tools._bench import kernel, load, machine, memory, replay, served, sessions
 
 INTERRUPTED: Final = 130
 """128 + SIGINT."""
@@ -26,12 +26,13 @@ requests_option = click.option("--requests", type=click.IntRange(1), help="How m
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure what tracing costs on this machine, and prove the counts. As root; without a command: all.
+    """Measure what tracing costs on this machine, and prove the counts. As root (but replay); without a command: all.
 
     \b
     Examples:
       tools/bench kernel                      ns a packet
       tools/bench load --rate 5000 --family vlan
+      tools/bench replay                      capture files, beside tshark
       tools/bench all --quick                 everything, below a minute
 
     Every run is printed with the medians, and the machine's own baseline beside them.
@@ -70,6 +71,14 @@ def memory_command(quick: bool) -> None:
     _memory(quick)
 
 
+@bench.command(name="replay")
+@quick_option
+def replay_command(quick: bool) -> None:
+    """Measure µs of CPU a session of capture files, beside tshark."""
+    machine.describe()
+    _replay(quick)
+
+
 @bench.command(name="load")
 @requests_option
 @click.option("--rate", type=click.IntRange(10), help=f"Requests a second.  [default: {RATE}]")
@@ -95,7 +104,7 @@ def saturation_command(requests: int | None, quick: bool) -> None:
 def all_command(quick: bool) -> None:
     """Run all of these, one after the other."""
     begin(*PACKAGES)
-    for part in (_kernel, _sessions, _served, _memory):
+    for part in (_kernel, _sessions, _served, _memory, _replay):
         part(quick)
     for family in load.FAMILIES:
         _load(quick, family)
@@ -116,6 +125,13 @@ def _served(quick: bool) -> None:
 
 def _memory(quick: bool) -> None:
     memory.main(seconds=2 if quick else 10)
+
+
+def _replay(quick: bool) -> None:
+    if quick:
+        replay.main(runs=1, sessions=2_000, lengths=(1_000, 5_000), flows=(10, 1_000))
+    else:
+        replay.main(runs=3, sessions=20_000, lengths=(10_000, 50_000, 100_000), flows=(100, 1_000, 10_000, 100_000))
 
 
 def _load(quick: bool, family: str, requests: int | None = None, rate: int | None = None) -> None:

@@ -1,0 +1,135 @@
+"""A reading: one Kafka message on its way through the steps of its layout, and what was found in it.
+
+It can stop at any step and go on when more bytes are there. So a body of any size is walked without being kept: what tells
+nothing is stepped over, whether it was seen or not, and no more is waited for than one name, or one record's headers.
+
+`Misfit` says that a body does not have its layout: nothing of it is told then, for all of it may mean something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from clovisor_py.errors import ProtocolError
+from clovisor_py.protocols._kafka_records import Records
+
+Data: TypeAlias = "bytes | bytearray"
+Sink: TypeAlias = "Callable[[Reading, Any], None]"
+Act: TypeAlias = "Callable[[Reading, Data, int, Any, Any], int]"
+Step: TypeAlias = "tuple[Act, Any, Any]"
+"""What is done, its operand, and its sink."""
+
+
+class Program(NamedTuple):
+    """A layout compiled for one version."""
+
+    steps: tuple[Step, ...]
+    exact: bool
+    """The message ends where the steps end; otherwise more follows that is not read."""
+    naming: int = -1
+    """The last step that finds a topic, a group or another name."""
+    depth: int = 0
+    """In how many arrays that step is."""
+
+
+class Misfit(ProtocolError):
+    """The body does not have the layout of its version."""
+
+
+class Enough(Exception):
+    """More elements than are looked at."""
+
+
+class Reading:
+    """`walk` until `over`. What was not found, or is not there, is empty, or -1."""
+
+    __slots__ = (
+        "acks", "batches", "client", "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
+        "partition", "partitions", "program", "step", "topics", "wants_context", "whole",
+    )  # fmt: skip
+
+    def __init__(self, program: Program, ids: dict[bytes, str], wants_context: bool = False) -> None:
+        """`ids`: names of topics by their ids, read and added to. `wants_context`: keep trace headers of a first record."""
+        self.program = program
+        self.ids = ids
+        self.wants_context = wants_context
+        self.step = 0
+        self.counts: list[int] = []
+        """Elements to come of each array that is open."""
+        self.items = 0
+        """Elements walked so far."""
+        self.known = ""
+        """The topic that was named last, whose id may follow."""
+        self.over = self.fits = False
+        """`fits`: the message ended exactly where its fields do. Some servers write more, and clients do not mind."""
+        self.whole = True
+        """Nothing was left out: what was not found is not there."""
+        self.client: str | None = None
+        self.topics: list[str] = []
+        self.groups: list[str] = []
+        self.names: list[str] = []
+        self.partitions = 0
+        """How many there are; `partition` and `offset` are of the last."""
+        self.partition = self.offset = self.acks = -1
+        self.error = 0
+        """The first error code that is not 0."""
+        self.batches: list[Records] = []
+
+    def walk(self, data: Data, pos: int, end: int) -> int:
+        """Go on at `pos` in a message that ends at `end`; answers where to go on next time, or `end` when it is over.
+
+        Both may lie behind the bytes at hand. Raises Misfit; the reading is over then, too.
+        """
+        steps = self.program.steps
+        last = len(steps)
+        try:
+            while self.step < last:
+                step, operand, sink = steps[self.step]
+                after = step(self, data, pos, operand, sink)
+                if after < 0:
+                    if ~after > end:
+                        raise Misfit("not Kafka: a field behind the end of its message.")
+                    return pos
+                if after > end:
+                    raise Misfit("not Kafka: a field behind the end of its message.")
+                pos = after
+                self.step += 1
+        except Enough:
+            self.whole = False
+        except Misfit:
+            self.disown()
+            raise
+        self.over = True
+        self.fits = self.program.exact and self.whole and pos == end
+        return end
+
+    @property
+    def named(self) -> bool:
+        """Though the rest is lost, no name is: the last step that finds one was taken, and for the last time."""
+        program = self.program
+        return self.step > program.naming and all(count == 1 for count in self.counts[: program.depth])
+
+    def give_up(self) -> None:
+        """Read no further: the rest is lost, or nobody knows how to read it."""
+        self.over = True
+        self.whole = False
+
+    def disown(self) -> None:
+        """Give up, and take back what was found: it may have meant something else."""
+        self.give_up()
+        self.topics, self.groups, self.names, self.batches = [], [], [], []
+        self.partitions = self.error = 0
+        self.acks = -1
+
+    @property
+    def records(self) -> int:
+        """Records in all batches, or -1 where that is unknown: not every batch was seen, or could be counted."""
+        if not self.over or not self.whole:
+            return -1
+        count = 0
+        for batches in self.batches:
+            if batches.count < 0:
+                return -1
+            count += batches.count
+        return count

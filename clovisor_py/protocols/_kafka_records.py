@@ -1,0 +1,201 @@
+"""Records: how many there are in a field of record batches, and the trace context in the headers of the first one.
+
+Nothing is read but heads. A batch (magic 2, Kafka 0.11 and later) says how many records it has, compressed or not; before
+that (magic 0 and 1) every message has a head of its own, and a compressed one hides how many it wraps: then nobody knows.
+What lies between heads is stepped over, so that megabytes cost no more than a few bytes each, seen or not.
+
+Keys and values of records are never looked at. Headers can be read only where the batch is not compressed.
+
+Formats: https://kafka.apache.org/documentation/#messageformat
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+from clovisor_py.model.message import PROPAGATION_HEADERS
+
+Data: TypeAlias = "bytes | bytearray"
+
+MAX_BATCHES: Final = 4096
+"""Batches (or old messages) counted in one field; a broker sends 50 MB at most by default. Beyond it the count is unknown."""
+MAX_HEADERS: Final = 4096
+"""Bytes of the first record's headers that are read (and waited for); what a trace needs comes in a few hundred."""
+MAX_VALUE: Final = 2048
+"""Bytes kept of one header that carries a trace context."""
+
+_BATCH = struct.Struct(">8xi9xh34xi")
+"""Length of what follows it, attributes, records: the head of a batch."""
+_OLD = struct.Struct(">8xi5xB")
+"""Length of what follows it, attributes: the head of a message of Kafka 0.8 to 0.10."""
+_AFTER_LENGTH = 12
+"""Bytes before what a length counts."""
+_MAGIC_AT = 16
+_COMPRESSED, _CONTROL = 0x07, 0x20
+_MAX_VARINT = 10
+_RECORD_HEAD = 3 * _MAX_VARINT + 1
+"""Length, attributes, time and offset deltas, length of the key: at most so many bytes of a record (deltas have 5 or 10)."""
+_CONTEXT = {name.encode(): name for name in PROPAGATION_HEADERS}
+_LONGEST_NAME = max(map(len, _CONTEXT))
+
+_BATCH_HEAD, _RECORD, _VALUE, _HEADERS = range(4)
+"""What is next: the head of a batch, or a part of the first record."""
+
+
+class Records:
+    """One field of record batches. `walk` until `left` is 0; then `count` is their number, or -1 where that is unknown."""
+
+    __slots__ = ("_batch_end", "_batches", "_next", "_passed", "_record_end", "_size", "context", "count", "left")
+
+    def __init__(self, size: int, context: dict[str, str] | None = None) -> None:
+        """`size` bytes; `context` is where headers go, if they are wanted."""
+        self.left = self._size = size
+        self.count = 0
+        self.context = context
+        self._batches = 0
+        self._next = _BATCH_HEAD
+        self._passed = 0
+        self._batch_end = self._record_end = 0
+        """Offsets in the field, as `_passed`."""
+
+    def walk(self, data: Data, pos: int) -> int:
+        """Go on at `pos` as far as `data` goes; answers where to go on next time, which may lie behind its end."""
+        have = len(data)
+        start = pos - self._passed
+        end = pos + self.left
+        while pos < end and pos <= have:
+            step = self._next
+            after = _PARTS[step](self, data, pos, start)
+            if after == pos and self._next == step:
+                break
+            pos = after
+        self._passed = pos - start
+        self.left = end - pos
+        return pos
+
+    # ---- each reads what is next and answers where to go on, or `pos` for more bytes; the field begins at `start` ----
+
+    def batch(self, data: Data, pos: int, start: int) -> int:
+        have, end = len(data), start + self._size
+        if end - pos < _OLD.size:
+            return end  # the end of a batch that did not fit into the response
+        if have - pos < _OLD.size:
+            return pos
+        magic = data[pos + _MAGIC_AT]
+        self._batches += 1
+        if magic > 2 or self._batches > MAX_BATCHES:
+            return self._lose_count(end)
+        if magic < 2:
+            return self._old(data, pos, end)
+        if end - pos < _BATCH.size:
+            return end
+        if have - pos < _BATCH.size:
+            self._batches -= 1
+            return pos
+        return self._new(data, pos, start, end)
+
+    def _new(self, data: Data, pos: int, start: int, end: int) -> int:
+        length, attributes, count = _BATCH.unpack_from(data, pos)
+        after: int = pos + length + _AFTER_LENGTH
+        if after < pos + _BATCH.size or count < 0:
+            return self._lose_count(end)
+        if after > end:
+            return end
+        if not attributes & _CONTROL:
+            self.count += count
+        if self.context is None or self._batches > 1 or attributes & _COMPRESSED or not count:
+            return after
+        self._batch_end = after - start
+        self._next = _RECORD
+        return self.record(data, pos + _BATCH.size, start)
+
+    def _old(self, data: Data, pos: int, end: int) -> int:
+        length, attributes = _OLD.unpack_from(data, pos)
+        after: int = pos + length + _AFTER_LENGTH
+        if after < pos + _OLD.size or attributes & _COMPRESSED:
+            return self._lose_count(end)
+        if after > end:
+            return end
+        self.count += 1
+        return after
+
+    def _lose_count(self, end: int) -> int:
+        self.count = -1
+        return end
+
+    # ---- the first record, as far as its headers; each goes straight on with what is at hand ----
+
+    def record(self, data: Data, pos: int, start: int) -> int:
+        stop = min(pos + _RECORD_HEAD, start + self._batch_end)
+        if len(data) < stop:
+            return pos
+        size, at = _varint(data, pos, stop)
+        self._record_end = at + size - start
+        _, at = _varint(data, at + 1, stop)  # behind the attributes
+        _, at = _varint(data, at, stop)
+        key, at = _varint(data, at, stop)
+        if at > stop or not at <= start + self._record_end <= start + self._batch_end:
+            return self._leave(start)
+        return self._behind(data, at + max(key, 0), start, _VALUE)
+
+    def value(self, data: Data, pos: int, start: int) -> int:
+        stop = min(pos + _MAX_VARINT, start + self._record_end)
+        if len(data) < stop:
+            return pos
+        value, at = _varint(data, pos, stop)
+        return self._leave(start) if at > stop else self._behind(data, at + max(value, 0), start, _HEADERS)
+
+    def headers(self, data: Data, pos: int, start: int) -> int:
+        stop = min(pos + MAX_HEADERS, start + self._record_end)
+        if len(data) < stop:
+            return pos
+        if self.context is not None:
+            _read_headers(data, pos, stop, self.context)
+        return self._leave(start)
+
+    def _behind(self, data: Data, after: int, start: int, part: int) -> int:
+        """Go on at `after` with `part`, if that lies in the record at all."""
+        if after > start + self._record_end:
+            return self._leave(start)
+        self._next = part
+        return _PARTS[part](self, data, after, start)
+
+    def _leave(self, start: int) -> int:
+        """To the end of the batch: the first record has told all that it could."""
+        self._next = _BATCH_HEAD
+        return start + self._batch_end
+
+
+_PARTS = (Records.batch, Records.record, Records.value, Records.headers)
+
+
+def _read_headers(data: Data, pos: int, stop: int, context: dict[str, str]) -> None:
+    count, pos = _varint(data, pos, stop)
+    while count > 0:
+        count -= 1
+        size, pos = _varint(data, pos, stop)
+        name = _CONTEXT.get(bytes(data[pos : pos + size]).lower()) if 0 < size <= _LONGEST_NAME else None
+        size, pos = _varint(data, pos + max(size, 0), stop)
+        after = pos + max(size, 0)
+        if after > stop:
+            return
+        if name is not None:
+            context[name] = bytes(data[pos : min(after, pos + MAX_VALUE)]).decode("latin-1")
+        pos = after
+
+
+def _varint(data: Data, pos: int, stop: int) -> tuple[int, int]:
+    """A zigzag-encoded number and where it ends; behind `stop` where it is not whole or longer than any."""
+    if pos < stop:
+        value = data[pos]
+        if value < 0x80:
+            return (value >> 1) ^ -(value & 1), pos + 1
+    value = shift = 0
+    for at in range(pos, min(stop, pos + _MAX_VARINT)):
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at + 1
+        shift += 7
+    return 0, stop + 1

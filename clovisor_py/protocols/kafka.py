@@ -1,0 +1,259 @@
+"""Kafka's protocol, 0.8 to 4.2 (and what is newer, as far as its header tells): requests, responses, what is in them.
+
+Every message has its size before it, and a response the correlation id of its request, which says how to read it. So each
+direction is between two messages, or inside one of which so many bytes are `left`, and a `Reading` walks its body by its
+layout, stepping over what tells nothing. Of a Fetch of 50 MB that is a few hundred bytes to look at.
+
+A status is told where an error code was found, or where all that could hold one was seen. An API or version that is not
+known, a body that does not have its layout or was partly lost, a response without its request: no status, no guess.
+
+Keys and values of records, and everything of SASL, stay unread. After SaslHandshake v0 tokens are exchanged that have a size
+and nothing else; they are shown as what replaced them, SaslAuthenticate.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from clovisor_py.errors import ProtocolError
+from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
+from clovisor_py.protocols import _kafka_layout as layout
+from clovisor_py.protocols import _kafka_message as messages
+from clovisor_py.protocols import _kafka_recognise as evidence
+from clovisor_py.protocols._api import Capture, Evidence, Pairing, Protocol, Setup
+from clovisor_py.protocols._cursor import Cursor
+from clovisor_py.protocols._kafka_message import Call
+from clovisor_py.protocols._kafka_reading import Misfit, Program, Reading
+from clovisor_py.protocols._kafka_records import MAX_BATCHES, MAX_HEADERS
+from clovisor_py.protocols._kafka_schema import PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE
+from clovisor_py.protocols._kafka_steps import MAX_ITEMS, MAX_NAMES, MAX_TEXT, MAX_TOPIC_IDS
+
+MAX_SIZE: Final = 1 << 28
+"""Bytes of a message: twice what brokers take by default, and less than any text read as a size. Beyond: ProtocolError."""
+MAX_VERSION: Final = 63
+"""Version of an API: the highest in 2026 is 18. Beyond it: ProtocolError."""
+MAX_PENDING: Final = 1024
+"""Requests that are remembered until they are answered, and what is told of the responses to older ones is their size."""
+MAX_DOUBT: Final = 4096
+"""Bytes waited for to tell a token from the request that may come instead."""
+
+_SIZE = struct.Struct(">i")
+_REQUEST = struct.Struct(">ihhi")
+"""Size, API, version, correlation id."""
+_RESPONSE = struct.Struct(">ii")
+_MIN_RESPONSE = 4
+_NOTHING = Program((), False)
+_UNKNOWN = -1
+
+
+class _Half:
+    """One direction: between messages (`reading` is None), or inside the one that belongs to `call`."""
+
+    __slots__ = ("call", "left", "passed", "reading", "unread")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.reading: Reading | None = None
+        self.call = Call(_UNKNOWN, _UNKNOWN, _UNKNOWN)
+        self.left = 0
+        """Bytes of the message behind the cursor."""
+        self.unread = 0
+        """How many of them the parser has seen, and left there for the next time."""
+        self.passed = False
+        """A gap took the message's last byte; a skip to it may still be going on."""
+
+    def open(self, call: Call, reading: Reading, left: int) -> None:
+        self.call, self.reading, self.left = call, reading, left
+
+
+class KafkaParser:
+    """One connection, both directions."""
+
+    __slots__ = ("_halves", "_ids", "_pending", "_raw", "_tokens")
+
+    def __init__(self, _setup: Setup) -> None:
+        self._halves = (_Half(), _Half())
+        self._pending: dict[int, Call] = {}
+        self._ids: dict[bytes, str] = {}
+        """Names of topics by their ids."""
+        self._raw = False
+        """The client has asked for a bare SASL exchange, and sent no request since."""
+        self._tokens = [0, 0]
+        """How many each side has sent in it."""
+
+    def parse(self, sender: int, cursor: Cursor) -> Message | None:
+        half = self._halves[sender]
+        if half.reading is None and not (self._ask if sender == CLIENT else self._answer)(half, cursor):
+            return None
+        return None if half.reading is None else self._go_on(sender, half, half.reading, cursor)
+
+    def gap(self, sender: int, size: int) -> bool:
+        half = self._halves[sender]
+        left = half.left - half.unread - size
+        if half.reading is None or left < 0:
+            return False
+        half.reading.give_up()
+        half.left, half.unread, half.passed = left, 0, left == 0
+        return True
+
+    def end(self, sender: int) -> Message | None:
+        half = self._halves[sender]
+        reading, passed = half.reading, half.passed
+        if reading is None:
+            return None
+        if not reading.over:
+            reading.give_up()
+        message = self._close(sender, half, reading)
+        message.incomplete = not passed
+        return message
+
+    def resync(self, sender: int, data: bytes | bytearray) -> int | None:
+        self._halves[sender].reset()
+        if sender == CLIENT:
+            return evidence.find_request(data)
+        return evidence.find_response(data, self._pending)
+
+    # ---- the beginning of a message: True, and the cursor is behind its head; or False for more bytes ----
+
+    def _ask(self, half: _Half, cursor: Cursor) -> bool:
+        data, pos = cursor.data, cursor.pos
+        have = len(data) - pos
+        if have < _REQUEST.size:
+            if have >= _SIZE.size and not self._raw:
+                _check(_SIZE.unpack_from(data, pos)[0], evidence.MIN_REQUEST)
+            if have < _SIZE.size or not self._raw:
+                return False
+        if self._raw:
+            token = _is_token(data, pos)
+            if token is not False:
+                return bool(token) and self._token(half, cursor, CLIENT)
+            self._raw = False
+        size, key, version, correlation = _REQUEST.unpack_from(data, pos)
+        _check(size, evidence.MIN_REQUEST)
+        if key < 0 or not 0 <= version <= MAX_VERSION:
+            raise ProtocolError("not Kafka: an API or a version that cannot be.")
+        cursor.pos = pos + _REQUEST.size
+        self._raw = key == SASL_HANDSHAKE and version == 0
+        call = Call(key, version, correlation)
+        self._remember(call, correlation)
+        reading = Reading(layout.request(key, version), self._ids, key == PRODUCE)
+        half.open(call, reading, size + _SIZE.size - _REQUEST.size)
+        return True
+
+    def _answer(self, half: _Half, cursor: Cursor) -> bool:
+        data, pos = cursor.data, cursor.pos
+        have = len(data) - pos
+        if self._tokens[CLIENT] > self._tokens[SERVER]:
+            return have >= _SIZE.size and self._token(half, cursor, SERVER)
+        if have >= _SIZE.size:
+            _check(_SIZE.unpack_from(data, pos)[0], _MIN_RESPONSE)
+        if have < _RESPONSE.size:
+            return False
+        size, correlation = _RESPONSE.unpack_from(data, pos)
+        call = self._pending.get(correlation)
+        if call is None:
+            if size > _MIN_RESPONSE and have == _RESPONSE.size:
+                return False
+            if size > _MIN_RESPONSE and data[pos + _RESPONSE.size] not in evidence.LEAD:
+                raise ProtocolError("not Kafka: nothing that a response could be.")
+            call = Call(_UNKNOWN, _UNKNOWN, correlation)
+        else:
+            del self._pending[correlation]
+        cursor.pos = pos + _RESPONSE.size
+        half.open(call, _reading(layout.response(call.key, call.version), self._ids), size - _MIN_RESPONSE)
+        return True
+
+    def _token(self, half: _Half, cursor: Cursor, sender: int) -> bool:
+        """A bare SASL token, or the answer to one: a size, and what is nobody's business."""
+        size = _SIZE.unpack_from(cursor.data, cursor.pos)[0]
+        _check(size, 0)
+        cursor.pos += _SIZE.size
+        self._tokens[sender] += 1
+        call = Call(SASL_AUTHENTICATE, _UNKNOWN, f"token {self._tokens[sender]}")
+        half.open(call, _reading(None, self._ids), size)
+        return True
+
+    def _remember(self, call: Call, correlation: int) -> None:
+        pending = self._pending
+        pending[correlation] = call
+        if len(pending) > MAX_PENDING:
+            del pending[next(iter(pending))]
+
+    # ---- its body and its end ----
+
+    def _go_on(self, sender: int, half: _Half, reading: Reading, cursor: Cursor) -> Message | None:
+        data, pos = cursor.data, cursor.pos
+        end = pos + half.left
+        if not reading.over:
+            try:
+                pos = reading.walk(data, pos, end)
+            except Misfit:
+                pos = end  # by its size it ends all the same; what is in it stays untold
+        if reading.over:
+            pos = end
+        cursor.pos = pos
+        half.left = end - pos
+        if reading.over and end <= len(data):
+            return self._close(sender, half, reading)
+        half.unread = max(len(data) - pos, 0)
+        return None
+
+    def _close(self, sender: int, half: _Half, reading: Reading) -> Message:
+        call = half.call
+        half.reset()
+        if sender == SERVER:
+            return messages.response(call, reading)
+        message = messages.request(call, reading)
+        if message.kind is Kind.ONE_WAY and isinstance(call.correlation, int):
+            self._pending.pop(call.correlation, None)
+        return message
+
+
+def _check(size: int, least: int) -> None:
+    """Raise ProtocolError for a size that no message has."""
+    if not least <= size <= MAX_SIZE:
+        raise ProtocolError("not Kafka: a size that no message has.")
+
+
+def _reading(program: Program | None, ids: dict[bytes, str]) -> Reading:
+    """Of a message by its program; None: of one that nobody knows how to read."""
+    if program is not None:
+        return Reading(program, ids)
+    reading = Reading(_NOTHING, ids)
+    reading.give_up()
+    return reading
+
+
+def _is_token(data: bytes | bytearray, pos: int) -> bool | None:
+    """Whether what comes is a bare token rather than a request; None: more bytes are needed to say."""
+    verdict = evidence.request(data, pos)
+    if verdict is Evidence.MORE:
+        have, size = len(data) - pos, _SIZE.unpack_from(data, pos)[0]
+        return None if have < min(_SIZE.size + size, MAX_DOUBT) else False
+    return verdict is Evidence.NO
+
+
+PROTOCOL = Protocol(
+    name="kafka",
+    title="Apache Kafka",
+    specification="https://kafka.apache.org/protocol.html",
+    parser=KafkaParser,
+    recognise=evidence.recognise,
+    pairing=Pairing.BY_ID,
+    capture=Capture.FULL,
+    ports=(9092, 9093, 9094, 19092, 29092),
+    attributes=messages.ATTRIBUTES,
+    limits={
+        "bytes of a message": MAX_SIZE,
+        "bytes of a name, a topic or a client id": MAX_TEXT,
+        "topics or groups told of a message": MAX_NAMES,
+        "elements of arrays looked at in a message": MAX_ITEMS,
+        "record batches counted in a partition": MAX_BATCHES,
+        "bytes of a record's headers": MAX_HEADERS,
+        "requests remembered until they are answered": MAX_PENDING,
+        "topics known by their ids": MAX_TOPIC_IDS,
+    },
+)

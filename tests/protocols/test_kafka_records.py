@@ -1,0 +1,113 @@
+"""Records: counted by heads alone, in every format and every piece; trace headers of the first, and nothing else of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clovisor_py.protocols import _kafka_records
+from clovisor_py.protocols._kafka_records import Records
+from tests.protocols.test_kafka import CONTEXT, TRACE, batch, old_message, record
+
+CONTROL = 0x20
+GZIP = 1
+
+
+def count(data: bytes) -> int:
+    records = Records(len(data))
+    assert records.walk(data, 0) == len(data)
+    assert records.left == 0
+    return records.count
+
+
+def context(data: bytes) -> dict[str, str]:
+    found: dict[str, str] = {}
+    records = Records(len(data), found)
+    assert records.walk(b"before" + data, 6) == len(data) + 6
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"", 0, id="nothing"),
+        pytest.param(batch(record(), record()) + batch(record()), 3, id="batches"),
+        pytest.param(batch(b"\x1f\x8b", attributes=GZIP, count=500), 500, id="compressed"),
+        pytest.param(batch(record()) + batch(record(), attributes=CONTROL), 1, id="a transaction's marker"),
+        pytest.param(batch(record()) + batch(record())[:-3], 1, id="a batch that the broker cut off"),
+        pytest.param(batch(record()) + batch(record())[:30], 1, id="a head that it cut off"),
+        pytest.param(batch(record()) + b"\0\0", 1, id="less than any head"),
+        pytest.param(old_message(b"a", 0) + old_message(b"b", 1), 2, id="messages of before 0.11"),
+        pytest.param(old_message(b"a") + old_message(b"b")[:-1], 1, id="an old one cut off"),
+        pytest.param(old_message(b"wraps some", attributes=GZIP), -1, id="an old one that hides how many it wraps"),
+        pytest.param(bytes(16) + b"\3" + bytes(60), -1, id="a format to come"),
+        pytest.param(batch(record(), count=-5)[:57] + b"\xff\xff\xff\xff" + record(), -1, id="a negative count"),
+        pytest.param(bytes(8) + b"\xff\xff\xff\xff" + batch(record())[12:], -1, id="a negative length"),
+    ],
+)
+def test_how_many(data: bytes, expected: int) -> None:
+    assert count(data) == expected
+
+
+def test_more_batches_than_anyone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kafka_records, "MAX_BATCHES", 3)
+    assert count(batch(record()) * 3) == 3
+    assert count(batch(record()) * 4) == -1
+
+
+def test_trace_headers_of_the_first_record_only() -> None:
+    assert context(batch(record(headers=CONTEXT), record(headers=(("sw8", b"1-x"),)))) == {"traceparent": TRACE, "b3": "0"}
+    assert context(batch(record(), record(headers=CONTEXT))) == {}
+    assert context(batch(record()) + batch(record(headers=CONTEXT))) == {}
+
+
+def test_headers_cannot_be_read_where_they_are_compressed_or_not_wanted() -> None:
+    assert context(batch(record(headers=CONTEXT), attributes=GZIP)) == {}
+    assert Records(10).context is None
+
+
+def test_what_looks_like_a_header_in_a_value_is_none() -> None:
+    assert context(batch(record(value=record(headers=CONTEXT)))) == {}
+
+
+def test_long_headers_are_cut_and_too_many_not_waited_for() -> None:
+    long = context(batch(record(headers=(("tracestate", b"x" * 3000),))))
+    assert long["tracestate"] == "x" * _kafka_records.MAX_VALUE
+    many = tuple((f"h{n}", b"v" * 100) for n in range(100))
+    assert context(batch(record(headers=(*CONTEXT, *many)))) == {"traceparent": TRACE, "b3": "0"}
+
+
+@pytest.mark.parametrize("at", range(61, 61 + len(record(headers=CONTEXT))))
+def test_a_record_that_contradicts_itself_has_no_headers_but_its_batch_counts(at: int) -> None:
+    data = bytearray(batch(record(headers=CONTEXT), record()))
+    for byte in (0, 1, 0x7F, 0x80, 0xFF):
+        data[at] = byte
+        assert count(bytes(data)) == 2
+        found: dict[str, str] = {}
+        records = Records(len(data), found)
+        assert records.walk(data, 0) == len(data)
+        assert set(found) <= {"traceparent", "b3"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=1), st.integers(0, 400))
+def test_in_pieces_and_past_the_end(sizes: list[int], value: int) -> None:
+    data = batch(record(bytes(value), headers=CONTEXT), record()) + batch(record())
+    found: dict[str, str] = {}
+    records, pos, end = Records(len(data), found), 0, 0
+    while records.left:
+        end = min(end + sizes[end % len(sizes)], len(data))
+        if pos <= end:
+            pos += records.walk(data[pos:end], 0)
+    assert (pos, records.count, found) == (len(data), 3, {"traceparent": TRACE, "b3": "0"})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_any_bytes_come_to_an_end(data: bytes, at: int) -> None:
+    whole = batch(record(headers=CONTEXT), record())
+    data = whole[:at] + data + whole[at:]
+    records = Records(len(data), {})
+    assert records.walk(data, 0) <= len(data)
+    assert records.left == 0
