@@ -34,7 +34,7 @@ class Outcome(str, Enum):
 
 
 class Part(NamedTuple):
-    """The request or the response: when its first byte passed, and its bytes on the wire. A tuple, as two are made a session."""
+    """The request or the response: when its first byte passed, and its bytes on the wire. A tuple: two are made a session."""
 
     time_ns: int
     bytes: int

@@ -116,7 +116,8 @@ class Asking:
     def end(self) -> Message | None:
         message = self._held
         if self._half:
-            message = self._query(bytes(self._half[pg.HEADER_BYTES :])) or self._held
+            known, _, _ = bytes(self._half[pg.HEADER_BYTES :]).rpartition(b" ")  # half a word is another word
+            message = self._query(known) or self._held
         if message is not None:
             message.incomplete = self._follows is not _AFTER_EXECUTE
         self.reset()

@@ -65,7 +65,7 @@ _DEFINED = re.compile(rf"(?<![\w$\"`])({_PART})\s*(?:\([^()]*\)\s*)?\bAS\s+(?:NO
 _DEFINITION = re.compile(
     r"(?:CREATE|ALTER|DROP)\s+(?:OR\s+REPLACE\s+)?"
     r"(?:(?:GLOBAL|LOCAL|TEMP|TEMPORARY|UNLOGGED|UNIQUE|FULLTEXT|SPATIAL|MATERIALIZED|FOREIGN|RECURSIVE)\s+)*"
-    rf"(?P<kind>[A-Z]+)\b\s*{_NOISE}(?P<name>(?!ON\b){_NAME})?(?:\s*\bON\s+{_NOISE}(?P<on>{_NAME}))?",
+    rf"(?P<kind>[A-Z]+)\b\s*{_NOISE}(?P<name>(?!(?:ON|IF)\b){_NAME})?(?:\s*\bON\s+{_NOISE}(?P<on>{_NAME}))?",
     re.IGNORECASE,
 )
 _WHOLE_TABLE = re.compile(
