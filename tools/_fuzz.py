@@ -1,9 +1,9 @@
 """`tools/fuzz`: damaged traffic for parsers: no exception but ProtocolError, in linear time and bounded memory.
 
-`tools/fuzz http` mutates the traffic of captures so and so many times, drives the parser as the engine does (the harness of
-the tests, which asserts the contract), and prints the worst time per byte and the peak of memory. `--guided` looks for new
-paths by coverage instead (atheris), starting from `tests/golden/fuzz/PROTOCOL` and adding what it finds there. What makes a
-parser fail is written as a file for `tests/golden/regressions/PROTOCOL`, which the tests run for ever.
+`tools/fuzz http` mutates traffic so and so many times, drives the parser as the engine does (the harness of the tests, which
+asserts the contract), and prints the worst time per byte and the peak of memory. `--guided` looks for new paths by coverage
+instead (atheris). Both begin with `tests/golden/scripts/PROTOCOL`; what the search finds goes to `tests/golden/fuzz/PROTOCOL`,
+and what makes a parser fail is kept in `tests/golden/regressions/PROTOCOL`, which the tests run for ever.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def timed(protocol: Protocol, script: Script, datagrams: bool) -> float:
 
 
 def seeds(protocol: Protocol, captures: list[Path]) -> list[tuple[bool, Script]]:
-    """Traffic of that protocol, from captures whose folder or name says so, and from the corpus of `--guided`."""
-    found = [restore(file.read_bytes()) for file in sorted((GOLDEN / "fuzz" / protocol.name).glob("*"))]
+    """Traffic of that protocol, from captures, from the scripts that are kept, and from what `--guided` found."""
+    kept = [file for folder in ("scripts", "fuzz") for file in sorted((GOLDEN / folder / protocol.name).glob("*"))]
+    found = [restore(file.read_bytes()) for file in kept]
     for file in captures:
         found += scripts_of(file)
     return [(udp, _head(script)) for udp, script in found if script]
@@ -133,15 +134,16 @@ def guided(protocol: Protocol, seconds: int) -> None:
     import atheris  # noqa: PLC0415 only here, and only where it is installed
 
     atheris.instrument_all()
-    corpus = GOLDEN / "fuzz" / protocol.name
-    corpus.mkdir(parents=True, exist_ok=True)
+    corpora = [GOLDEN / folder / protocol.name for folder in ("fuzz", "scripts")]  # what is found goes to the first
+    for corpus in corpora:
+        corpus.mkdir(parents=True, exist_ok=True)
     datagrams = protocol.recognise_datagram is not None
 
     def one(data: bytes) -> None:
         udp, script = restore(data)
         drive(protocol, script, udp and datagrams)
 
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-max_len={LONGEST}", str(corpus)], one)
+    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-max_len={LONGEST}", *map(str, corpora)], one)
     atheris.Fuzz()
 
 

@@ -1,4 +1,4 @@
-"""Scripts that once made a parser fail (`tools/fuzz` keeps them), and those that its search has found worth keeping."""
+"""Scripts that once made a parser fail (`tools/fuzz` keeps them), those that it begins with, and what its search has found."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from clovisor_py.protocols._registry import registry
 from tests.support.parser_harness import run
 from tests.support.scripts import restore
 
-FILES = [file for folder in ("regressions", "fuzz") for file in sorted((Path(__file__).parent / folder).glob("*/*"))]
+FILES = [file for folder in ("regressions", "scripts", "fuzz") for file in sorted((Path(__file__).parent / folder).glob("*/*"))]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
