@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Final
 
 from clovisor_py.config import Settings
-from clovisor_py.directory import Directory
 from clovisor_py.errors import TargetGone
 from clovisor_py.exporters._fanout import Fanout
 from clovisor_py.flows.pipeline import Pipeline
@@ -27,10 +26,14 @@ from clovisor_py.kernel.datapath import Datapath
 from clovisor_py.kernel.maps import Stats
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.metrics.red import Red
+from clovisor_py.model.segment import Segment
 from clovisor_py.model.session import Session
+from clovisor_py.outlet import Outlet
+from clovisor_py.protocols._api import Protocol
+from clovisor_py.protocols._redaction import redaction
 from clovisor_py.sources.live import LiveSource
+from clovisor_py.sources.pcapng import PcapngWriter
 from clovisor_py.sources.throttle import Throttle
-from clovisor_py.tracing import context
 
 SECOND: Final = 1.0
 TICK_S: Final = 0.1
@@ -86,7 +89,8 @@ class Every:
 class Agent:
     """Traces the veths that it is given, from `with` to its end; then nothing of it is left on the node.
 
-    `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those.
+    `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those; `protocols`: name
+    to protocol, by default all that are installed; `writer` gets every segment that was captured.
     """
 
     def __init__(
@@ -97,21 +101,24 @@ class Agent:
         hints: Mapping[int, str] | None = None,
         keep: Callable[[Session], bool] | None = None,
         limit: int | None = None,
+        protocols: Mapping[str, Protocol] | None = None,
+        writer: PcapngWriter | None = None,
     ) -> None:
         self.settings = settings
         self.datapath = Datapath(settings)
-        self.directory = Directory()
         self._fanout = fanout
-        self._keep = keep
-        self._left = limit
+        self._outlet = Outlet(fanout.offer, keep, limit)
+        self.directory = self._outlet.directory
+        self._writer = writer
         self._started = self._ended = 0.0
         self.pipeline = Pipeline(
             hints=dict(hints or {}),
             control=self.datapath,
             request_timeout_s=settings.request_timeout_s,
             flow_idle_s=settings.flow_idle_s,
+            protocols=protocols,
+            redaction=redaction(settings.redact),
         )
-        self._red, self._shown, self._filtered = Red(), Red(), 0
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
         self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
@@ -142,6 +149,8 @@ class Agent:
             self.directory.add(veth.ifindex, veth.label, veth.addresses)
             self.datapath.attach(veth.ifindex)
             self._veths[veth.ifindex] = veth
+            if self._writer is not None:
+                self._writer.add(veth.ifindex, veth.label, veth.addresses)
         self._started = time.monotonic()
         for ifindex in self.datapath.retain(set(self._veths)):
             _log.info("interface %d was a predecessor's and is traced no more", ifindex)
@@ -151,7 +160,7 @@ class Agent:
         tick, shed, second, sweep, repair = map(Every, (TICK_S, SHED_S, SECOND, SWEEP_S, REPAIR_S))
         for batch in self.source.batches():
             if batch:
-                self._deliver(self.pipeline.feed(batch))
+                self._feed(batch)
             now = time.monotonic()
             if tick.due(now) and self.source.drained(batch):
                 self._deliver(self.pipeline.tick(self.source.now_ns()))
@@ -163,7 +172,7 @@ class Agent:
                 self.datapath.sweep(int(self.settings.flow_idle_s * 1e9))
             if repair.due(now):
                 self._repair()
-            if stop() or self._left == 0 or not self._veths:
+            if stop() or self._outlet.full or not self._veths:
                 return
 
     def finish(self) -> None:
@@ -174,7 +183,7 @@ class Agent:
         """
         self.datapath.silence()
         while batch := self.datapath.ring.read(self.source.now_ns() - time.monotonic_ns()):
-            self._deliver(self.pipeline.feed(batch))
+            self._feed(batch)
         self._deliver(self.pipeline.close(self.source.now_ns()))
         self._look()
         self._ended = time.monotonic()
@@ -190,9 +199,9 @@ class Agent:
             self._look()
         return Report(
             seconds=(self._ended or time.monotonic()) - self._started,
-            red=self._red,
-            shown=self._shown,
-            filtered=self._filtered,
+            red=self._outlet.red,
+            shown=self._outlet.shown,
+            filtered=self._outlet.filtered,
             pods=dict(self._last_stats),
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
@@ -201,25 +210,13 @@ class Agent:
             repairs=self._repairs,
         )
 
+    def _feed(self, batch: list[Segment]) -> None:
+        if self._writer is not None:
+            self._writer.write(batch)
+        self._deliver(self.pipeline.feed(batch))
+
     def _deliver(self, sessions: list[Session]) -> None:
-        if not sessions:
-            return
-        name, add, keep = self.directory.name, self._red.add, self._keep
-        shown = []
-        for session in sessions:
-            name(session)
-            if session.propagation:
-                session.trace = context.read(session.propagation)
-            add(session)
-            if keep is None or keep(session):
-                shown.append(session)
-        self._filtered += len(sessions) - len(shown)
-        if self._left is not None:
-            shown = shown[: self._left]
-            self._left -= len(shown)
-        for session in shown:
-            self._shown.add(session)
-        self._fanout.offer(shown)
+        self._outlet.take(sessions)
 
     def _look(self) -> None:
         """Fetch the kernel's counters while they are there."""

@@ -46,6 +46,10 @@ class Settings:
     udp_ports: tuple[int, ...] = (53,)
     """UDP ports that are looked at; all other UDP passes unseen, as most of it is not request and response."""
 
+    redact: str = "default"
+    """How much of other people's payloads is hidden: `off`, `default` or `strict` (`protocols/_redaction`). What is hidden
+    leaves no parser; the default suits a production cluster."""
+
     request_timeout_s: float = 30.0
     """A request without a response for so long is reported as `timeout`."""
 

@@ -43,5 +43,9 @@ class SinkGone(ExportFailed):
     """Nobody will ever read what an exporter delivers (the pipe's reader has ended); the worker counts it and ends."""
 
 
+class CaptureBroken(ClovisorError):
+    """A capture file that is none, that cannot be read, or that breaks off; what came before it was read."""
+
+
 class ProtocolError(ClovisorError):
     """Bytes that are not this protocol, said by a parser; the engine counts it and resynchronises."""

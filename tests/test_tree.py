@@ -18,7 +18,7 @@ PACKAGE = ROOT / "clovisor_py"
 TESTS = ROOT / "tests"
 LONGEST = 400
 """Lines of a module: a protocol's limit, and the limit of all."""
-SHARED = {"examples", "golden", "live", "support", "tools"}
+SHARED = {"corpora", "examples", "golden", "live", "support", "tools"}
 """Folders of tests/ that stand for no folder of the package."""
 SELF = Path(__file__).name.removesuffix(".py")
 

@@ -12,5 +12,6 @@ plugin_option = click.option(
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE|DIR",
+    is_eager=True,  # so that --hint knows that there may be further names
     help="Read a protocol from that file, too, or from each file of that folder.",
 )

@@ -1,11 +1,18 @@
-"""The last lines of `trace` and `demo`: what was seen, and without being asked, what was not."""
+"""The last lines of `trace`, `demo` and `replay`: what was seen, and without being asked, what was not."""
 
 from __future__ import annotations
 
-from clovisor_py.agent import Report
+import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from clovisor_py.exporters._screen import summary_lines
 from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
-from clovisor_py.metrics.red import EDGES, OTHER, total
+from clovisor_py.metrics.red import EDGES, OTHER, Red, total
+
+if TYPE_CHECKING:  # the agent knows netlink, which a capture has no use for
+    from clovisor_py.agent import Report
+    from clovisor_py.replay import ReplayReport
 
 LOST = {
     Counter.SHED: "over the pod's budget",
@@ -34,17 +41,59 @@ ENGINE_LOSSES = {
 }
 
 
+class Told(typing.Protocol):
+    """What both kinds of report have."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def red(self) -> Red: ...
+    @property
+    def shown(self) -> Red: ...
+    @property
+    def filtered(self) -> int: ...
+    @property
+    def engine(self) -> Mapping[str, int]: ...
+    @property
+    def unparsed(self) -> Sequence[tuple[int, str, int]]: ...
+    @property
+    def exporters(self) -> Mapping[str, tuple[int, int, Mapping[str, int]]]: ...
+
+
 def lines(report: Report) -> list[str]:
     """Sessions (a call seen at both ends counts once), then segments, then each kind of loss that there was."""
-    shown = total(report.shown.calls())
-    out = summary_lines(shown, report.seconds)
+    remarks = []
+    if report.shed_seconds >= 0.1:
+        remarks.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
+    if report.repairs:
+        remarks.append(f"filters put back {report.repairs}")
+    where = _where(report) if len(report.pods) > 1 else []
+    return [*_sessions(report), *_indented(_segments(report), *where, _engine(report, remarks), *_exporters(report))]
+
+
+def replay_lines(report: ReplayReport) -> list[str]:
+    """The same of capture files: packets take the place of what the kernel counts."""
+    parts = [f"seen {report.engine.get('payload', 0):,} segments in {report.packets:,} packets"]
+    passed = sorted(report.passed_over.items(), key=lambda item: (-item[1], item[0]))
+    if passed:
+        parts.append("passed over " + ", ".join(f"{count:,} {reason}" for reason, count in passed))
+    if report.lost:
+        parts.append(f"lost while capturing {report.lost:,}")
+    parts += _unparsed(report)
+    cut = report.engine.get("cut_bytes", 0)
+    remarks = [f"bytes that were not captured {cut:,}"] if cut else []
+    return [*_sessions(report), *_indented(" · ".join(parts), _engine(report, remarks), *_exporters(report))]
+
+
+def _sessions(report: Told) -> list[str]:
+    out = summary_lines(total(report.shown.calls()), report.seconds)
     if report.filtered:
         out.append(f"  {report.filtered:,} more did not match the filter")
-    out.append("  " + _segments(report))
-    if len(report.pods) > 1:
-        out.extend(_where(report))
-    out.extend(f"  {text}" for text in (_engine(report), *_exporters(report)) if text)
     return out
+
+
+def _indented(*texts: str) -> list[str]:
+    return [f"  {text}" for text in texts if text]
 
 
 def _segments(report: Report) -> str:
@@ -60,31 +109,31 @@ def _segments(report: Report) -> str:
     reasons = ", ".join(f"{text} {segments(counter):,}" for counter, text in LOST.items() if segments(counter))
     parts.append(f"lost {lost:,}" + (f" ({reasons})" if reasons else ""))
     parts += [f"{text} {segments(counter):,}" for counter, text in PASSED_OVER.items() if segments(counter)]
-    if report.unparsed:
-        some = ", ".join(f":{port} {reason}" if port else reason for port, reason, _ in report.unparsed[:3])
-        more = " …" if len(report.unparsed) > 3 else ""
-        parts.append(f"unparsed flows {sum(flows for *_, flows in report.unparsed):,} ({some}{more})")
-    return " · ".join(parts)
+    return " · ".join(parts + _unparsed(report))
+
+
+def _unparsed(report: Told) -> list[str]:
+    if not report.unparsed:
+        return []
+    some = ", ".join(f":{port} {reason}" if port else reason for port, reason, _ in report.unparsed[:3])
+    more = " …" if len(report.unparsed) > 3 else ""
+    return [f"unparsed flows {sum(flows for *_, flows in report.unparsed):,} ({some}{more})"]
 
 
 def _where(report: Report) -> list[str]:
     """The pods that lost something, by veth."""
     losses = {veth: sum(stats[counter] for counter in LOSSES) for veth, stats in report.pods.items()}
-    return [f"  lost on {veth}: {lost:,}" for veth, lost in losses.items() if lost]
+    return [f"lost on {veth}: {lost:,}" for veth, lost in losses.items() if lost]
 
 
-def _engine(report: Report) -> str:
+def _engine(report: Told, remarks: list[str]) -> str:
     found = [f"{text} {report.engine[name]:,}" for name, text in ENGINE_LOSSES.items() if report.engine.get(name)]
-    if report.shed_seconds >= 0.1:
-        found.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
     if report.red.overflowed:
-        found.append(f"sessions of callers beyond {EDGES:,}, counted as {OTHER} {report.red.overflowed:,}")
-    if report.repairs:
-        found.append(f"filters put back {report.repairs}")
-    return " · ".join(found)
+        remarks = [f"sessions of callers beyond {EDGES:,}, counted as {OTHER} {report.red.overflowed:,}", *remarks]
+    return " · ".join(found + remarks)
 
 
-def _exporters(report: Report) -> list[str]:
+def _exporters(report: Told) -> list[str]:
     """Only where something was dropped: what arrived needs no line."""
     out = []
     for url, (offered, sent, dropped) in report.exporters.items():

@@ -9,8 +9,8 @@ import click
 
 from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
+from clovisor_py.cli._options import CONSOLE, SHOWN
 from clovisor_py.cli._until import until
-from clovisor_py.cli.trace import CONSOLE, SHOWN
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
 from clovisor_py.exporters._fanout import open_urls

@@ -58,6 +58,7 @@ def clovisor(verbose: int) -> None:
       clovisor demo                          five small pods, traced
       clovisor trace web                     the sessions of the network namespace 'web'
       clovisor trace vethc1a2 --status 5xx   only what failed, by host veth
+      clovisor replay pod.pcap               the sessions in a capture, without root
       clovisor detach                        remove every trace of Clovisor from this node
 
     Shell completion: eval "$(_CLOVISOR_COMPLETE=bash_source clovisor)" (or zsh_source, fish_source).

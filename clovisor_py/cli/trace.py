@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import click
 from click.shell_completion import CompletionItem
 
 from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
-from clovisor_py.cli._options import Duration, Hint, Status, session_filter
+from clovisor_py.cli._options import Duration, Shown, session_options
 from clovisor_py.cli._until import until
-from clovisor_py.config import Settings
-from clovisor_py.errors import ClovisorError
+from clovisor_py.errors import ClovisorError, UsageError
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.kernel.links import PAIRS
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from clovisor_py.kernel.targets import Veth, resolve, veths_here
-from clovisor_py.model.text import printable
+from clovisor_py.protocols._redaction import Level
+from clovisor_py.sources.pcapng import PcapngWriter
 
-SHOWN = "line fits the terminal and shows a call once; wide cuts nothing and shows both its ends; json says everything."
-CONSOLE = {"line": "console:", "wide": "console:?format=wide", "json": "console:?format=json"}
+RAW = "-w writes raw payloads, with the passwords and data of others in them: it needs --redact off to say that this is meant."
 
 
 def describe(veth: Veth, hints: dict[int, str]) -> str:
@@ -48,50 +48,26 @@ def _closing(report: Report) -> list[str]:
     return [*table, *_summary.lines(report)]
 
 
-def _remark(text: str) -> None:
-    click.secho(printable(text), err=True, dim=True)
-
-
-def _mute(text: str) -> None:
-    """With --quiet."""
+def _written(writer: PcapngWriter) -> str:
+    lost = f"; {writer.lost:,} more could not be written" if writer.lost else ""
+    return f"  {writer.path}: {writer.written:,} segments{lost} (clovisor replay shows them again)"
 
 
 @click.command(name="trace")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_targets)
-@click.option("-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help=SHOWN)
-@click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
-@click.option("--hint", "hints", multiple=True, type=Hint(), help="This server port speaks that protocol.")
-@click.option("--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Only sessions of this server port.")
-@click.option("--path", metavar="PATTERN", help="Only resources that begin so, or match (* ? []).")
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=Status(),
-    metavar="STATUS",
-    help="Only this status (404), class (5xx) or outcome (timeout).",
-)
-@click.option("--slower-than", "slower_ns", type=Duration(), help="Only sessions that took as long (100ms, 2s, 1m).")
+@session_options
 @click.option("--duration", "duration_ns", type=Duration(), help="End after this time of tracing.")
-@click.option("--count", type=click.IntRange(1), help="End after so many sessions.")
 @click.option(
     "--cpu-share", type=click.FloatRange(0.05, 16), help="Of one core, before the kernel captures less.  [default: 0.5]"
 )
-@click.option("-q", "--quiet", is_flag=True, help="No remarks: only sessions.")
-def COMMAND(
-    targets: tuple[str, ...],
-    output: str,
-    exports: tuple[str, ...],
-    hints: tuple[tuple[int, str], ...],
-    ports: tuple[int, ...],
-    path: str | None,
-    statuses: tuple[str, ...],
-    slower_ns: int | None,
-    duration_ns: int | None,
-    count: int | None,
-    cpu_share: float | None,
-    quiet: bool,
-) -> int:
+@click.option(
+    "-w",
+    "--write",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write what was captured as pcapng; needs --redact off.",
+)
+def COMMAND(targets: tuple[str, ...], shown: Shown, duration_ns: int | None, cpu_share: float | None, write: str | None) -> int:
     """Show what pods say, live, until Ctrl-C or until nobody reads it; then a summary.
 
     A TARGET is a host veth, a network namespace, or a pid.
@@ -104,32 +80,40 @@ def COMMAND(
       clovisor trace web --path /api --slower-than 100ms -o json
       clovisor trace web --export jaeger://127.0.0.1 --export jsonl:web.jsonl
       clovisor trace web --hint 9000=http --duration 30s
+      clovisor trace web --redact off -w web.pcapng    to be replayed
 
     Sessions go to standard output, remarks and the summary to standard error.
     """
+    if write is not None and shown.redact != Level.OFF.value:
+        raise UsageError(RAW)
     require_root()
     require_bpffs()
     veths = list({veth.ifindex: veth for target in targets for veth in resolve(target)}.values())
-    settings = Settings() if cpu_share is None else dataclasses.replace(Settings(), cpu_share=cpu_share)
-    keep = session_filter(ports, path, statuses, slower_ns)
-    say = _mute if quiet else _remark
+    settings = shown.settings()
+    if cpu_share is not None:
+        settings = dataclasses.replace(settings, cpu_share=cpu_share)
+    protocols, whole = shown.protocols()
+    hints = dict(shown.hints)
     with (
         until(None if duration_ns is None else duration_ns / 1e9) as stop,
-        open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
-        Agent(settings, fanout, hints=dict(hints), keep=keep, limit=count) as agent,
+        open_urls(shown.urls, queue_limit=settings.export_queue) as fanout,
+        PcapngWriter(write) if write is not None else nullcontext() as writer,
+        Agent(settings, fanout, hints=hints, keep=shown.filter, limit=shown.count, protocols=protocols, writer=writer) as agent,
         stop.work(),
     ):
         agent.attach(veths)
         for veth in veths:
-            say(describe(veth, dict(hints)))
-        say("Ctrl-C for the summary")
+            shown.say(describe(veth, hints))
+        shown.say("Ctrl-C for the summary")
         stop.start()
         agent.run(lambda: stop() or fanout.gone)
         agent.finish()
         left = bool(agent.veths)
         fanout.close()
         for line in _closing(agent.report()):
-            say(line)
+            shown.say(line)
+        if writer is not None:
+            shown.say(_written(writer))
     if not left:
         raise ClovisorError("every traced interface has vanished: start again when the pods are back.")
-    return 0
+    return 0 if whole and not (writer is not None and writer.lost) else 1

@@ -25,7 +25,7 @@ def test_version_and_help() -> None:
     assert run("--version")[:2] == (0, f"clovisor, version {__version__}\n")
     status, out, _ = run("--help")
     assert status == 0
-    assert all(name in out for name in ("trace", "demo", "doctor", "detach", "Examples:"))
+    assert all(name in out for name in ("trace", "replay", "demo", "doctor", "detach", "Examples:"))
 
 
 def test_completion() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from clovisor_py.cli import trace as module
+from clovisor_py.cli._options import Shown
 from clovisor_py.cli.trace import COMMAND, describe
+from clovisor_py.errors import UsageError
 from clovisor_py.kernel.targets import Veth
 from tests.cli.test_summary import report
+from tests.support.segments import Conversation
 from tests.support.sessions import session
 
 WEB = Veth(7, "veth7", "web", ("10.0.0.2",), "eth0")
@@ -21,8 +26,9 @@ WEB = Veth(7, "veth7", "web", ("10.0.0.2",), "eth0")
 class Agent:
     """Stands for the real one."""
 
-    def __init__(self, _settings, fanout, **_):
+    def __init__(self, settings, fanout, *, writer, **_):
         self.fanout, self.veths, self.cleaned = fanout, [WEB], False
+        self.settings, self.writer = settings, writer
         made.append(self)
 
     def __enter__(self):
@@ -41,7 +47,8 @@ class Agent:
             self.fanout.offer([session()])
 
     def finish(self):
-        pass
+        if self.writer is not None:
+            self.writer.write(Conversation().client("GET / HTTP/1.1\r\n\r\n").segments)
 
     def report(self):
         return report()
@@ -81,7 +88,29 @@ def test_it_ends_when_its_time_is_over(without_kernel, capsys):
 
 
 def test_a_remark_cannot_command_the_terminal(capsys):
-    module._remark(describe(Veth(7, "veth7", "web\x1b]0;x\x07", (), "\x1b[2Jeth0"), {}))
+    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Shown))
+    Shown(**nothing).say(describe(Veth(7, "veth7", "web\x1b]0;x\x07", (), "\x1b[2Jeth0"), {}))
     said = capsys.readouterr().err
     assert r"web\x1b]0;x\x07 (veth7 ⇄ \x1b[2Jeth0)" in said
     assert "\x07" not in said
+
+
+def test_raw_payloads_are_written_only_where_that_is_meant(without_kernel, capsys, tmp_path):
+    path = tmp_path / "x.pcapng"
+    for level in ([], ["--redact", "default"], ["--redact", "strict"]):
+        with pytest.raises(UsageError, match=r"-w writes raw payloads, .* it needs --redact off"):
+            COMMAND.main(["web", "-w", str(path), *level], standalone_mode=False)
+    assert not path.exists()
+    assert not made
+    arguments = ["web", "-w", str(path), "--redact", "off", "--udp-port", "5353", "--duration", "1ms"]
+    assert COMMAND.main(arguments, standalone_mode=False) == 0
+    assert f"{path}: 1 segments (clovisor replay shows them again)" in capsys.readouterr().err
+    assert b"GET / HTTP/1.1" in path.read_bytes()
+    assert (made[0].settings.redact, made[0].settings.udp_ports) == ("off", (53, 5353))
+
+
+def test_a_capture_that_could_not_be_written(without_kernel, capsys):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    assert COMMAND.main(["web", "-w", "/dev/full", "--redact", "off", "--duration", "1ms"], standalone_mode=False) == 1
+    assert "/dev/full: 0 segments; 1 more could not be written" in capsys.readouterr().err

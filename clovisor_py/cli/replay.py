@@ -1,0 +1,100 @@
+"""`clovisor replay`: the sessions in capture files."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from clovisor_py.cli import _summary
+from clovisor_py.cli._options import Shown, session_options
+from clovisor_py.cli._until import until
+from clovisor_py.errors import CaptureBroken
+from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.model.text import printable
+from clovisor_py.replay import QUEUE, Replay
+
+GARBAGE: Final = 50_000
+"""New objects between two looks for cycles. Flows and sessions are many, live long and are no cycles: with the interpreter's
+700 a third of the time would go into looking at 10,000 open connections again and again."""
+
+
+@contextmanager
+def _progress(path: str, quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A bar by bytes read, where somebody looks at standard error and standard output goes elsewhere."""
+    if quiet or not sys.stderr.isatty() or sys.stdout.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=printable(Path(path).name), file=sys.stderr) as bar:
+
+        def show(position: int, size: int | None) -> None:
+            if size:
+                bar.length = size
+                bar.update(max(min(position, size) - bar.pos, 0))
+
+        yield show
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """While the block lasts; what is there already is looked at no more."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@click.command(name="replay")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True))
+@session_options
+def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
+    """Show what was said in captures; then a summary.
+
+    A FILE is pcap or pcapng, gzip'd or not, of tcpdump, Wireshark or clovisor trace -w; - is standard input. Needs no root.
+
+    \b
+    Examples:
+      clovisor replay pod.pcap
+      clovisor replay monday.pcapng tuesday.pcap.gz --status 5xx
+      clovisor replay pod.pcap --port 5432 --slower-than 100ms -o json
+      clovisor replay pod.pcap --export jaeger://127.0.0.1
+      tcpdump -i any -w - port 80 | clovisor replay -
+
+    Sessions go to standard output, remarks and the summary to standard error. A file that is no capture, or that breaks off,
+    is said, and the others go on; the exit status is 1 then.
+    """
+    settings = shown.settings()
+    protocols, whole = shown.protocols()
+    with until(None) as stop, _seldom_collected(), open_urls(shown.urls, queue_limit=QUEUE) as fanout, stop.work():
+        replay = Replay(
+            settings,
+            fanout,
+            protocols=protocols,
+            hints=dict(shown.hints),
+            keep=shown.filter,
+            limit=shown.count,
+            stop=stop,
+        )
+        for path in files:
+            try:
+                with _progress(path, shown.quiet) as progress:
+                    replay.run(path, progress)
+            except CaptureBroken as error:
+                click.echo(f"clovisor: {printable(path)}: {printable(str(error))}", err=True)
+                whole = False
+            if replay.ended:
+                break
+        replay.finish()
+        fanout.close()
+        for line in _summary.replay_lines(replay.report()):
+            shown.say(line)
+    return 0 if whole else 1

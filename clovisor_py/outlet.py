@@ -1,0 +1,58 @@
+"""Outlet: what becomes of sessions that the engine made, live or from a file: named, counted, filtered, and offered.
+
+All sessions count (`red`); those that match the filter, until the limit is reached, are shown (`shown`) and offered to the
+exporters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from clovisor_py.directory import Directory
+from clovisor_py.metrics.red import Red
+from clovisor_py.model.session import Session
+from clovisor_py.tracing import context
+
+
+class Outlet:
+    """`offer` takes what is shown; `keep` decides what is, None keeps all; `limit` is how many of those, None no limit."""
+
+    def __init__(
+        self,
+        offer: Callable[[Sequence[Session]], None],
+        keep: Callable[[Session], bool] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._offer = offer
+        self._keep = keep
+        self._left = limit
+        self.directory = Directory()
+        self.red, self.shown = Red(), Red()
+        self.filtered = 0
+        """Sessions that did not match."""
+
+    @property
+    def full(self) -> bool:
+        """The limit is reached: nothing more will be shown."""
+        return self._left == 0
+
+    def take(self, sessions: list[Session]) -> None:
+        """Sessions in the order in which they ended; nobody changes them afterwards."""
+        if not sessions:
+            return
+        name, add, keep = self.directory.name, self.red.add, self._keep
+        shown = []
+        for session in sessions:
+            name(session)
+            if session.propagation:
+                session.trace = context.read(session.propagation)
+            add(session)
+            if keep is None or keep(session):
+                shown.append(session)
+        self.filtered += len(sessions) - len(shown)
+        if self._left is not None:
+            shown = shown[: self._left]
+            self._left -= len(shown)
+        for session in shown:
+            self.shown.add(session)
+        self._offer(shown)

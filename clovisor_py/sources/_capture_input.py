@@ -1,0 +1,150 @@
+"""The bytes of a capture: a file or standard input, either of them gzip'd, read in chunks of bounded size.
+
+Formats differ, reading does not: a format's reader keeps what it has not used up (less than one packet) and asks for more
+behind it. A pipe is read as it fills, so that `tcpdump -w - | clovisor replay -` shows sessions while they happen.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from clovisor_py.errors import CaptureBroken
+
+STANDARD_INPUT: Final = "-"
+CHUNK: Final = 256 * 1024
+"""Bytes read at once: some 500 packets, enough that a system call does not matter, few enough to stay in a CPU's cache."""
+GZIP: Final = b"\x1f\x8b"
+LONGEST: Final = 1 << 20
+"""Bytes of a packet or block that is believed; GSO packets reach 512 KiB. A longer one is a damaged length."""
+CUT_OFF: Final = "it breaks off in the middle of a packet, {0:,} bytes from its beginning; what came before is shown."
+DAMAGED: Final = "it is damaged {0:,} bytes from its beginning; what came before is shown."
+BILLION: Final = 1_000_000_000
+
+INBOUND: Final = 1
+OUTBOUND: Final = 2
+KERNEL: Final = {"flags": 0, "packets": 1, "turn_age_ns": 0, "lost": 0, "rtt_us": 0, "cgroup_id": 0, "vlan": 0}
+"""Fields of a Segment that no packet has, and their defaults; a file of our own tells them beside it."""
+
+
+class Mark(NamedTuple):
+    """What a file says of a packet beside its bytes."""
+
+    direction: int
+    """INBOUND or OUTBOUND, as seen from who is behind the interface; 0 where only the rest is told."""
+    flags: int = 0
+    packets: int = 1
+    turn_age_ns: int = 0
+    lost: int = 0
+    rtt_us: int = 0
+    cgroup_id: int = 0
+    vlan: int = 0
+
+
+Packet = tuple[int, int, int, int, int, "Mark | None"]
+"""(time in ns, interface, start, end, bytes on the wire, mark) of one packet, a plain tuple because there is one for each;
+`start` and `end` lie in the block's buffer, and fewer bytes than on the wire are there where it was cut."""
+Block = tuple[bytes, list[Packet]]
+
+
+class Interface(NamedTuple):
+    """Where packets of a capture were seen."""
+
+    link: int
+    """Its LINKTYPE (tcpdump.org/linktypes.html)."""
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    pod: bool = False
+    """`name` and `addresses` are a pod's: `clovisor trace -w` wrote them."""
+
+
+class Input:
+    """Raises CaptureBroken for what cannot be opened or read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with self._said():
+            self._file = _open(path)
+        with self._said():
+            zipped = self._file.peek(2).startswith(GZIP)
+        self._stream = _Unzipped(self._file) if zipped else self._file
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """At most `size` bytes: what there is, nothing only at the end."""
+        with self._said():
+            return self._stream.read1(size)
+
+    def exactly(self, size: int, begun: bytes = b"") -> bytes:
+        """`size` bytes, of which `begun` are there already; fewer only at the end."""
+        while len(begun) < size and (more := self.read(size - len(begun))):
+            begun += more
+        return begun
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file, as it lies on the disk; None for a pipe."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    @property
+    def position(self) -> int:
+        """How many of those have been read."""
+        return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        """Let go of the file; standard input stays open."""
+        self._file.close()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Whatever reading can raise, as one sentence."""
+        try:
+            yield
+        except (EOFError, zlib.error) as error:
+            raise CaptureBroken("its compressed data break off or are damaged; what came before is shown.") from error
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise CaptureBroken(f"it cannot be read ({why}); give a capture file that you may read.") from error
+
+
+class _Unzipped:
+    """What is in a gzip'd file, member after member; of one that breaks off all that can be had, which `gzip` would not give.
+
+    Never more than was asked for is unpacked: some bytes may stand for a thousand times as many.
+    """
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._packed = b""
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def read1(self, size: int) -> bytes:
+        """Raises EOFError where it breaks off, zlib.error where it is damaged."""
+        while True:
+            if self._inflate.eof:
+                self._packed = self._inflate.unused_data.lstrip(b"\0") or self._file.read1(CHUNK)
+                if not self._packed:
+                    return b""
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            if data := self._inflate.decompress(self._packed, size):
+                self._packed = self._inflate.unconsumed_tail
+                return data
+            if not self._inflate.eof:
+                self._packed = self._inflate.unconsumed_tail or self._file.read1(CHUNK)
+                if not self._packed:
+                    raise EOFError
+
+
+def _open(path: str) -> io.BufferedReader:
+    if path == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise ValueError("there is no standard input")
+        return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False), CHUNK)
+    return io.BufferedReader(io.FileIO(Path(path)), CHUNK)
