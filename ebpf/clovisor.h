@@ -26,14 +26,14 @@
 #define CV_RING_BYTES (8 << 20) /* 100 ms of a pod's whole default budget */
 #define CV_BUCKETS 40           /* log2 ns: the last one begins at 9 minutes */
 
-#define CV_DETECT_BYTES 65536 /* per direction while the protocol is not known */
+#define CV_DETECT_BYTES 65536 /* per direction while the protocol is not known; then the heads of its turns */
 #define CV_CHUNK 16384        /* longest payload of one record; a longer segment becomes several */
 #define CV_CHUNKS 4           /* 64 KiB: the longest GSO segment there is without BIG TCP */
 #define CV_RECORD_COST 256    /* bytes that a record is charged beyond its payload: reading it costs about that much */
 
 /* What goes up of a flow's payload (cv_pod.mode, cv_control.mode). */
 enum cv_mode {
-    CV_MODE_DETECT = 0, /* everything, CV_DETECT_BYTES a direction: the protocol is not known yet */
+    CV_MODE_DETECT = 0, /* everything, CV_DETECT_BYTES a direction, then heads: the protocol is not known yet */
     CV_MODE_HEAD = 1,   /* the first head_bytes of each turn, and the headers of all payload segments */
     CV_MODE_FULL = 2,   /* everything */
     CV_MODE_NONE = 3,   /* nothing: counted only */

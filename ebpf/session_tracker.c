@@ -219,6 +219,7 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
     struct cv_control *control = controls.lookup(&s->cookie);
     u32 mode = control ? control->mode : pod->mode;
     u32 want = p->length, left = want;
+    u32 head = side->turn_captured < pod->head_bytes ? pod->head_bytes - side->turn_captured : 0;
     bool skip = control && control->skipping & 1 << direction && skips(side, p, control->skip_until[direction & 1]);
 
     *why = CV_CAPTURED;
@@ -230,16 +231,19 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         *why = CV_SHED;
         return 0;
     }
-    if (mode == CV_MODE_DETECT)
+    if (mode == CV_MODE_DETECT) {
         left = side->captured < CV_DETECT_BYTES ? CV_DETECT_BYTES - side->captured : 0;
-    else if (mode == CV_MODE_HEAD)
-        left = side->turn_captured < pod->head_bytes ? pod->head_bytes - side->turn_captured : 0;
+        if (left < head) /* user space takes some ms to decide; many turns may begin meanwhile */
+            left = head;
+    } else if (mode == CV_MODE_HEAD) {
+        left = head;
+    }
     if (left < want) {
         want = left;
         *why = CV_CUT_BUDGET;
     }
     if (overdrawn(state, pod, now, 1)) { /* whatever is being read ends with heads */
-        left = side->turn_captured < pod->head_bytes ? pod->head_bytes - side->turn_captured : 0;
+        left = head;
         if (left < want) {
             want = left;
             *why = CV_CUT_POD;
@@ -249,9 +253,12 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         want = 0;
         *why = CV_CUT_SKIP;
     }
-    if (want && pod->flow_ns_per_kib && !affordable(s->due_ns, now, pod->burst_ns)) {
-        want = 0;
-        *why = CV_CUT_FLOW;
+    if (want && pod->flow_ns_per_kib && !affordable(s->due_ns, now, pod->burst_ns)) { /* heads: what follows a long body is short */
+        left = affordable(s->due_ns, now, 2 * pod->burst_ns) ? head : 0;
+        if (left < want) {
+            want = left;
+            *why = CV_CUT_FLOW;
+        }
     }
     if (want > CV_CHUNK * CV_CHUNKS) {
         want = CV_CHUNK * CV_CHUNKS;

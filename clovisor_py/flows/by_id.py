@@ -30,7 +30,7 @@ class ById(Pairing):
         self._late: dict[int | str | None, None] = {}
         """Ids whose request was reported already; the latest MAX_PENDING of them."""
         self._hidden_ns = 0
-        """Responses passed unseen until then: who asked before may have been answered."""
+        """Responses passed unseen until then: who asked before may have been answered, or answered to the end."""
 
     def take(
         self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
@@ -62,8 +62,11 @@ class ById(Pairing):
 
     def _ask(self, message: Message, fresh: bool) -> None:
         waiting, key = self._waiting, message.correlation
-        self.asked = True
-        if self._early and self._answered_early(message, fresh):
+        early = self._early and self._answered_early(message, fresh)
+        if not self.asked:
+            self._forget_early()
+            self.asked = True
+        if early:
             return
         if key in waiting:
             first = waiting[key][0]
@@ -108,8 +111,11 @@ class ById(Pairing):
             request, fresh, _ = self._waiting.pop(key)
             response = self._begun[key]
             response.incomplete = True
-            self.answered(request, response, fresh, outcome)
+            self.answered(request, response, fresh, None if request.start_ns <= self._hidden_ns else outcome)
         self._begun.clear()
+        for key in [key for key, (request, _, _) in self._waiting.items() if request.start_ns <= self._hidden_ns]:
+            request, fresh, _ = self._waiting.pop(key)
+            self.not_seen(request, fresh, now_ns)
         super().close(outcome, now_ns)
 
     def expire(self, before_ns: int, now_ns: int) -> None:

@@ -100,8 +100,12 @@ def session(
     counted: tuple[Counted, Counted] | None,
     mid_stream: bool,
 ) -> Session:
-    """`server`: the direction in which the server sends; `counted` by direction."""
+    """`server`: the direction in which the server sends; `counted` by direction.
+
+    Of an answer that was only counted nobody knows when it began: not before it was asked for.
+    """
     asked, answered = tally.sides[1 - server], tally.sides[server]
+    told = counted and counted[server]
     return Session(
         protocol=facts.protocol,
         side=facts.side,
@@ -116,7 +120,7 @@ def session(
         status=ending.status,
         outcome=ending.outcome,
         request=_part(asked, counted and counted[1 - server], tally.opened_ns),
-        response=_part(answered, counted and counted[server], 0),
+        response=_part(answered, told, (asked.first_ns or tally.opened_ns) if told and told.bytes else 0),
         mid_stream=mid_stream,
         attributes=_attributes(asked, answered, counted and (counted[1 - server], counted[server])),
         transport=facts.transport,

@@ -34,11 +34,14 @@ class Deadlines:
 
     def plan(self, flow: Flow) -> None:
         """Note when this flow has to be looked at again, if ever."""
-        due = [stream.hole_since_ns + HOLE_NS for stream in flow.streams if stream.held]
+        due = []
+        for stream in flow.streams:
+            if stream.held:
+                due.append(stream.hole_since_ns + HOLE_NS)
         if flow.readers is not None and flow.pairing is not None:
-            due += [
-                reader.open.latest_ns + QUIET_NS for reader in flow.readers if reader.state == BLIND and reader.open.start_ns
-            ]
+            for reader in flow.readers:
+                if reader.state == BLIND and reader.open.start_ns:
+                    due.append(reader.open.latest_ns + QUIET_NS)
             if flow.pairing.oldest_ns:
                 due.append(self._overdue_ns(flow))
                 flow.pairing.watched = True

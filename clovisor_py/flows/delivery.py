@@ -6,8 +6,7 @@ through; `pipeline` catches it and gives the flow up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final
 
 from clovisor_py.flows.by_id import ById
@@ -31,10 +30,26 @@ from clovisor_py.protocols._redaction import Redaction
 PAIRINGS: Final[dict[_api.Pairing, type[Pairing]]] = {_api.Pairing.FIFO: InOrder, _api.Pairing.BY_ID: ById}
 
 
-class Delivery:
-    """`emit` takes sessions; `watch(flow_id, time_ns)` hears of a request on a flow that nobody watches."""
+class _Watch:
+    """Says of a flow that it wants to be looked at; a third of a `partial`'s size."""
 
-    __slots__ = ("_control", "_cursor", "_emit", "_ledger", "_names", "_protocols", "_redaction", "_riders", "_watch")
+    __slots__ = ("_flow_id", "_watch")
+
+    def __init__(self, watch: Callable[[Hashable, int], None], flow_id: Hashable) -> None:
+        self._watch = watch
+        self._flow_id = flow_id
+
+    def __call__(self, time_ns: int) -> None:
+        self._watch(self._flow_id, time_ns)
+
+
+class Delivery:
+    """`emit` takes sessions; `watch(flow_id, time_ns)` hears of a request on a flow that nobody watches.
+
+    `hints`: server port to protocol.
+    """
+
+    __slots__ = ("_control", "_cursor", "_emit", "_hints", "_ledger", "_names", "_protocols", "_redaction", "_riders", "_watch")
 
     def __init__(
         self,
@@ -43,6 +58,7 @@ class Delivery:
         emit: Callable[[Session], None],
         watch: Callable[[Hashable, int], None],
         protocols: Iterable[Protocol],
+        hints: Mapping[int, Protocol],
         redaction: Redaction,
     ) -> None:
         self._ledger = ledger
@@ -52,6 +68,7 @@ class Delivery:
         self._redaction = redaction
         self._cursor = Cursor(b"")
         self._protocols = tuple(protocols)
+        self._hints = hints
         self._names = by_any_name(self._protocols)
         self._riders: dict[str, tuple[Protocol, ...]] = {}
         for protocol in self._protocols:
@@ -84,12 +101,14 @@ class Delivery:
 
     def _route(self, flow: Flow, direction: int, piece: Piece, turn: bool) -> None:
         """To whoever is in charge now."""
-        if flow.detector is not None:
+        if flow.readers is not None:
+            self.hand(flow, direction, piece)
+        elif not flow.opaque:
+            if flow.detector is None:
+                flow.detector = Detector(self._protocols, self._hints, flow.ports, flow.mid_stream, flow.udp)
             verdict = flow.detector.offer(direction, piece, turn)
             if verdict is not None:
                 self.decide(flow, verdict, piece.time_ns)
-        elif flow.readers is not None:
-            self.hand(flow, direction, piece)
 
     def turn(self, flow: Flow, direction: int, time_ns: int) -> None:
         """Another than before speaks: that one's turn is over."""
@@ -163,15 +182,14 @@ class Delivery:
         flow.tally = None
         flow.server = 1 - verdict.client
         facts = flow.facts(protocol.sessions)
-        watch = partial(self._watch, flow.id)
-        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch)
+        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, _Watch(self._watch, flow.id))
         self._take_over(flow.pairing, waiting, now_ns)
         parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ()), not flow.mid_stream))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT
-            skip = partial(self._control.skip_until, flow.id, direction)
-            reader = Reader(parser, sender, flow.pairing, self._cursor, self._ledger, skip)
+            place = flow.id, direction
+            reader = Reader(parser, sender, flow.pairing, self._cursor, self._ledger, self._control, place)
             reader.begin(flow.mid_stream, verdict.aligned[direction])
             readers.append(reader)
         flow.readers = (readers[0], readers[1])

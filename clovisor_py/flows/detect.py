@@ -11,8 +11,7 @@ What came before the verdict is kept (bounded) and handed to the parser afterwar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from clovisor_py.errors import UsageError
 from clovisor_py.flows.stream import Piece
@@ -27,12 +26,12 @@ SETTLE_TURNS: Final = 3
 MID_STREAM_TURNS: Final = 8
 """Turns of a flow first seen in its middle that may match nothing before it is given up."""
 
+_NO, _MORE = Evidence.NO, Evidence.MORE  # looking up a member costs more than a call
 _TELLING = (Evidence.REQUEST, Evidence.RESPONSE)
 _SURE = (*_TELLING, Evidence.EITHER)
 
 
-@dataclass(frozen=True)
-class Ports:
+class Ports(NamedTuple):
     """The two ports by direction (the port of who sends in it), and who opened the connection (-1: not seen)."""
 
     by_direction: tuple[int, int]
@@ -43,8 +42,7 @@ class Ports:
         return [1, 0] if self.opener < 0 else [1 - self.opener]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`protocol` None: nobody can read this flow. `aligned[d]`: the bytes kept of direction `d` begin a message."""
 
     protocol: Protocol | None
@@ -166,9 +164,9 @@ class Detector:
         """Ask everybody who has not made up his mind about this direction."""
         evidence, look = self._evidence[direction], bytes(self._looks[direction])
         for protocol in self._protocols if only is None else (only,):
-            if evidence.get(protocol.name, Evidence.MORE) is Evidence.MORE:
+            if evidence.get(protocol.name, _MORE) is _MORE:
                 recognise = protocol.recognise_datagram if self._udp else protocol.recognise
-                evidence[protocol.name] = Evidence.NO if recognise is None else recognise(look)
+                evidence[protocol.name] = _NO if recognise is None else recognise(look)
 
     def _weigh(self, direction: int, cut: bool) -> Verdict | None:
         accepted, doubtful = self._standing()
@@ -200,13 +198,14 @@ class Detector:
     def _standing(self) -> tuple[list[Protocol], list[Protocol]]:
         """Who accepted, and who is in doubt. A no about either direction is final, except in the middle of a flow."""
         accepted, doubtful = [], []
+        first, second = self._evidence
         for protocol in self._protocols:
-            said = [evidence.get(protocol.name) for evidence in self._evidence]
-            if Evidence.NO in said and not self._mid:
+            one, other = first.get(protocol.name), second.get(protocol.name)
+            if (one is _NO or other is _NO) and not self._mid:
                 continue
-            if any(word in _SURE for word in said):
+            if one in _SURE or other in _SURE:
                 accepted.append(protocol)
-            elif Evidence.MORE in said:
+            elif one is _MORE or other is _MORE:
                 doubtful.append(protocol)
         return accepted, doubtful
 

@@ -37,8 +37,9 @@ class InOrder(Pairing):
         kind = message.kind
         waiting = self._waiting
         if kind is _REQUEST:
+            early = self._early and self._answered_early(message, fresh)
             self.asked = True
-            if self._early and self._answered_early(message, fresh):
+            if early:
                 return
             if message.start_ns < self._hidden_ns:
                 self.not_seen(message, fresh, message.end_ns)

@@ -7,12 +7,13 @@ segment's own bytes, no copy, no bookkeeping. The long form knows unread bytes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable
 from typing import Final
 
 from clovisor_py.errors import ClovisorError, ProtocolError
+from clovisor_py.flows.control import Control
 from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
-from clovisor_py.flows.open_message import OpenMessage
+from clovisor_py.flows.open_message import NO_MARKS, OpenMessage
 from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.stream import SEQ_MASK, Piece
 from clovisor_py.model.message import HEAD_BYTES, Message
@@ -50,11 +51,15 @@ class Handover(Exception):
 
 
 class Loop:
-    """`run` may be called while `fast`. Offsets count the direction's bytes from its first."""
+    """`run` may be called while `fast`. Offsets count the direction's bytes from its first.
+
+    `place`: the flow's id and the direction, as `control` knows them. There are two of these for each open connection, so what
+    may be shared (a parser's method, an empty buffer) is not kept here.
+    """
 
     __slots__ = (
-        "_accounted", "_age_ns", "_buffer", "_cursor", "_ledger", "_missed", "_origin", "_pairing", "_parser", "_skip_until",
-        "_sought", "_take", "end", "fast", "fresh", "open", "parse", "sender", "skip", "state", "violations",
+        "_accounted", "_age_ns", "_buffer", "_control", "_cursor", "_direction", "_flow_id", "_ledger", "_missed", "_origin",
+        "_pairing", "_parser", "_sought", "end", "fast", "fresh", "open", "sender", "skip", "state", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -64,16 +69,16 @@ class Loop:
         pairing: Pairing,
         cursor: Cursor,
         ledger: Ledger,
-        skip_until: Callable[[int], None],
+        control: Control,
+        place: tuple[Hashable, int],
     ) -> None:
         self._parser = parser
-        self.parse = parser.parse
         self.sender = sender
         self._pairing = pairing
-        self._take = pairing.take
         self._cursor = cursor
         self._ledger = ledger
-        self._skip_until = skip_until
+        self._control = control
+        self._flow_id, self._direction = place
         self.state = READING
         self.fast = True
         self.fresh = False
@@ -84,8 +89,8 @@ class Loop:
         self._origin = 0
         """Sequence number of offset 0."""
         self.open = OpenMessage()
-        self._buffer = bytearray()
-        """Unread bytes."""
+        self._buffer: bytes | bytearray = b""
+        """Unread bytes; a bytearray where there are any."""
         self._accounted = 0
         """How many of them are in the ledger's sum."""
         self.skip = 0
@@ -105,10 +110,10 @@ class Loop:
         cursor.pos = pos = 0
         cursor.dropped = -1
         cursor.start_ns = cursor.end_ns = time_ns
-        parse, sender = self.parse, self.sender
+        parser, sender = self._parser, self.sender
         try:
             while True:
-                message = parse(sender, cursor)
+                message = parser.parse(sender, cursor)
                 at = cursor.pos
                 if message is None or at > size or at <= pos:
                     break
@@ -118,7 +123,7 @@ class Loop:
                 message.size = at - pos
                 message.seq = (seq + pos) & SEQ_MASK
                 message.head = data[pos : at if at - pos < HEAD_BYTES else pos + HEAD_BYTES]
-                self._take(message, sender)
+                self._pairing.take(message, sender)
                 if message.hands_to is not None:
                     raise Handover(message.hands_to, self._piece(data, at, time_ns))
                 if at == size:
@@ -136,7 +141,7 @@ class Loop:
         cursor.data, cursor.pos, cursor.dropped = data, pos, -1
         cursor.start_ns, cursor.end_ns = marks[0][1], marks[-1][1]
         try:
-            message = self.parse(self.sender, cursor)
+            message = self._parser.parse(self.sender, cursor)
         except ProtocolError:
             self._violated(data, pos)
         else:
@@ -168,7 +173,7 @@ class Loop:
                 if pos > size or (message is not None and pos == size):
                     break
                 cursor.start_ns = self.open.marks[0][1]
-                message = self.parse(self.sender, cursor)
+                message = self._parser.parse(self.sender, cursor)
         except ProtocolError:
             self._violated(data, pos)
             return
@@ -195,7 +200,7 @@ class Loop:
         self.open.close(message, end, self._origin)
         fresh, self.fresh = self.fresh, False
         self.violations = 0
-        self._take(message, self.sender, fresh, self._age_ns, broken)
+        self._pairing.take(message, self.sender, fresh, self._age_ns, broken)
 
     def _keep(self, data: bytes | bytearray, pos: int) -> None:
         """Remember what the parser left unread, or how much of what follows it does not want."""
@@ -204,9 +209,10 @@ class Loop:
             self._drop_unread()
             self.skip = pos - size
             if self.skip > SKIP_WORTH:
-                self._skip_until((self._origin + self.end + self.skip) & SEQ_MASK)
-        elif data is self._buffer:
-            del self._buffer[:pos]
+                seq = (self._origin + self.end + self.skip) & SEQ_MASK
+                self._control.skip_until(self._flow_id, self._direction, seq)
+        elif isinstance(data, bytearray):
+            del data[:pos]  # it is the buffer
         else:
             self._buffer = bytearray(memoryview(data)[pos:])
         if self._buffer:
@@ -279,9 +285,9 @@ class Loop:
 
     def _drop_unread(self) -> None:
         if self._buffer:
-            self._buffer = bytearray()
+            self._buffer = b""
             self.account()
-        self.open.marks.clear()
+        self.open.marks = NO_MARKS
 
     def account(self) -> None:
         """Keep the sum over all flows."""

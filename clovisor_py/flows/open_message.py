@@ -13,6 +13,8 @@ from clovisor_py.model.message import HEAD_BYTES, Message
 
 MAX_MARKS: Final = 1024
 """Segments told apart in the unread bytes; beyond it times are those of the latest."""
+NO_MARKS: Final[list[tuple[int, int]]] = []
+"""Of all messages without unread bytes; never added to."""
 
 
 class OpenMessage:
@@ -21,9 +23,9 @@ class OpenMessage:
     __slots__ = ("_head", "_head_left", "gap", "latest_ns", "marks", "start", "start_ns")
 
     def __init__(self) -> None:
-        self.marks: list[tuple[int, int]] = []
+        self.marks = NO_MARKS
         """(offset, time) of each segment of the unread bytes; the first covers the first unread byte. A list,
-        because an idle flow has two, and an empty deque takes 600 bytes."""
+        because an idle flow may have two, and a deque takes 600 bytes."""
         self.start = 0
         self.forget()
 
@@ -43,12 +45,13 @@ class OpenMessage:
 
     def only_mark(self, offset: int, time_ns: int) -> None:
         """All unread bytes are one segment's."""
-        self.marks.clear()
-        self.marks.append((offset, time_ns))
+        self.marks = [(offset, time_ns)]
 
     def mark(self, offset: int, time_ns: int) -> None:
         """Another segment's bytes follow the unread ones."""
-        if len(self.marks) < MAX_MARKS:
+        if not self.marks:
+            self.only_mark(offset, time_ns)
+        elif len(self.marks) < MAX_MARKS:
             self.marks.append((offset, time_ns))
         else:
             self.marks[-1] = (self.marks[-1][0], time_ns)

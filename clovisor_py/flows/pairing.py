@@ -28,6 +28,10 @@ Early: TypeAlias = tuple[Message, bool, Outcome | None]
 """A response, whether it was the first after a beginning in the middle, and how the connection broke it off."""
 
 
+_NONE: Final[dict[int | str | None, Early]] = {}
+"""What pairings without early responses have; never added to."""
+
+
 class Pairing(SessionMaker, ABC):
     """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
 
@@ -39,7 +43,7 @@ class Pairing(SessionMaker, ABC):
     def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
         super().__init__(facts, ledger, emit)
         self._watch = watch
-        self._early: dict[int | str | None, Early] = {}
+        self._early = _NONE
         """Responses that no request waited for when they came, by correlation; orphans, unless their request is still open."""
         self.watched = False
         """Somebody will look at this flow again before its oldest request is overdue."""
@@ -93,6 +97,8 @@ class Pairing(SessionMaker, ABC):
         early = self._early
         if message.correlation in early:
             self._orphan(*early.pop(message.correlation))
+        if not early:
+            early = self._early = {}
         early[message.correlation] = (message, fresh, broken)
         if len(early) > MAX_PENDING:
             self._orphan(*early.pop(next(iter(early))))
@@ -112,10 +118,14 @@ class Pairing(SessionMaker, ABC):
     def _forget_early(self) -> None:
         for orphan in self._early.values():
             self._orphan(*orphan)
-        self._early.clear()
+        self._early = _NONE
 
     def _orphan(self, response: Message, _fresh: bool, broken: Outcome | None) -> None:
-        """Nobody asked, as far as was seen. A response that says by itself what it answers is a session all the same."""
+        """Nobody asked, as far as was seen.
+
+        It is a session all the same where it says by itself what it answers, and before the first request that was seen: what
+        was asked passed before anybody looked, or goes another way.
+        """
         self._ledger.orphan_responses += 1
-        if response.operation:
+        if response.operation or not self.asked:
             self.unasked(response, 0, broken)

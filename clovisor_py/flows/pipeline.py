@@ -24,7 +24,7 @@ from clovisor_py.flows.connection import SILENT, Ending
 from clovisor_py.flows.control import Control, NoControl
 from clovisor_py.flows.deadlines import Deadlines
 from clovisor_py.flows.delivery import Delivery
-from clovisor_py.flows.detect import Detector, resolve
+from clovisor_py.flows.detect import resolve
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.loop import GivenUp, Handover
 from clovisor_py.flows.reader import Reader
@@ -66,8 +66,6 @@ class Pipeline:
     ) -> None:
         known = registry() if protocols is None else protocols
         self.ledger = Ledger()
-        self._protocols = tuple(known.values())
-        self._hints = resolve(hints, known)
         self._idle_ns = int(flow_idle_s * 1e9)
         self._table = FlowTable(self.ledger, max_flows)
         self._out: list[Session] = []
@@ -76,7 +74,9 @@ class Pipeline:
         watch = partial(agenda.watch, timeout_ns)
         self._agenda = agenda
         control = self._control = NoControl() if control is None else control
-        self._delivery = Delivery(self.ledger, control, self._out.append, watch, self._protocols, redaction)
+        self._delivery = Delivery(
+            self.ledger, control, self._out.append, watch, known.values(), resolve(hints, known), redaction
+        )
         self._deadlines = Deadlines(agenda, self._delivery, timeout_ns)
 
     @property
@@ -91,7 +91,7 @@ class Pipeline:
 
     def feed(self, batch: Iterable[Segment]) -> list[Session]:
         """Take segments in the order in which they passed; answer the sessions that they completed."""
-        flows, turn = self._table.flows, self._delivery.turn
+        flows = self._table.flows
         get, touch = flows.get, flows.move_to_end
         quick = 0
         for segment in batch:
@@ -105,9 +105,9 @@ class Pipeline:
                 stream, other = flow.streams
                 if direction:
                     stream, other = other, stream
-                seq, length, data = segment.seq, segment.length, segment.data
+                seq, length, data, readers = segment.seq, segment.length, segment.data, flow.readers
                 if (
-                    flow.readers is None
+                    readers is None
                     or seq != stream.next_seq
                     or not length
                     or stream.held
@@ -119,9 +119,11 @@ class Pipeline:
                     continue
                 quick += 1
                 stream.next_seq = (seq + length) & SEQ_MASK
-                if direction != flow.speaker:
-                    turn(flow, direction, time_ns)
-                reader = flow.readers[direction]
+                reader = readers[direction]
+                if direction != flow.speaker:  # as `Delivery.turn` does
+                    flow.speaker = direction
+                    if readers[1 - direction].state:
+                        readers[1 - direction].over(time_ns)
                 if reader.fast and length == len(data):
                     reader.run(data, time_ns, seq)
                 else:
@@ -167,7 +169,6 @@ class Pipeline:
             return None
         flow = table.open(segment)
         flow.opener = _opener(segment)
-        flow.detector = Detector(self._protocols, self._hints, flow.ports, flow.mid_stream, flow.udp)
         ledger.flows_mid_stream += flow.mid_stream
         for surplus in table.surplus():
             self._leave(surplus, EVICTED, segment.time_ns)

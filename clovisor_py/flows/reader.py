@@ -141,6 +141,9 @@ class Reader(Loop):
         self.end += size
         self.open.pass_unseen(size, time_ns, lost)
         self.fast = False
+        if self.state == READING:  # the message's last byte may have been among them: nobody else would ask before the next one
+            self.open.only_mark(self.end, time_ns)
+            self._parse(b"", 0)
 
     def _seek_on(self, size: int, time_ns: int, lost: bool) -> None:
         """By id nothing that follows depends on what was missed: look for the next message at once, not at the next turn."""

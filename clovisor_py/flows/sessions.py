@@ -6,8 +6,7 @@ The session says what was not seen of it: `truncated`, `gap_bytes`, `mid_stream`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.model.message import SERVER, Message
@@ -27,8 +26,7 @@ REPEATED: Final = "clovisor.repeated"
 _OK, _ERROR = Outcome.OK, Outcome.ERROR  # looking up a member costs more than a call
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What all sessions of a flow have in common."""
 
     protocol: str

@@ -51,6 +51,10 @@ class Piece(NamedTuple):
         return self._replace(length=size, data=self.data[:size], fin=False)
 
 
+_NONE: Final[list[Piece]] = []
+"""What streams without a hole hold; never added to. Nearly all are, and there are two for each open connection."""
+
+
 class Stream:
     """`next_seq` is the number of the next byte in order, UNKNOWN_SEQ before anything was seen."""
 
@@ -62,7 +66,7 @@ class Stream:
         self.mid_stream = False
         """Its SYN was not seen: the first bytes may lie in the middle of a message."""
         self.ended = False
-        self.held: list[Piece] = []
+        self.held = _NONE
         """Out of order, sorted, without overlaps."""
         self.held_bytes = 0
         self.hole_since_ns = 0
@@ -160,7 +164,10 @@ class Stream:
         self._insert(index, piece)
 
     def _insert(self, index: int, piece: Piece) -> None:
-        self.held.insert(index, piece)
+        if self.held:
+            self.held.insert(index, piece)
+        else:
+            self.held = [piece]
         self._account(len(piece.data))
 
     def _account(self, size: int) -> None:
@@ -169,7 +176,7 @@ class Stream:
 
     def forget_held(self) -> list[Piece]:
         """What waited, and waits no more."""
-        forgotten, self.held = self.held, []
+        forgotten, self.held = self.held, _NONE
         self._account(-self.held_bytes)
         return forgotten
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from clovisor_py.flows.connection import UNDECIDED, Tally
@@ -19,17 +20,19 @@ from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.sessions import Facts
 from clovisor_py.flows.stream import Stream
-from clovisor_py.model.segment import FROM_POD, SYN, UDP, Segment
+from clovisor_py.model.segment import FROM_POD, SYN, TCP, UDP, Segment
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
 
 MAX_FLOWS: Final = 16384
-"""Connections at once, at 4 to 7 kB each; as many as one pod may have. Beyond: `flows_evicted`, the one silent longest; the
+"""Connections at once, at 3 to 6 kB each; as many as one pod may have. Beyond: `flows_evicted`, the one silent longest; the
 kernel still tracks it, and if it speaks again it is mid-stream."""
 LINGER_NS: Final = 2_000_000_000
 """How long a closed flow's id is remembered: longer than retransmissions of its last segments take."""
 MAX_CLOSED: Final = 65536
 """Ids of closed flows remembered at once; the oldest are forgotten first, at worst to come back as mid-stream."""
+ADDRESSES: Final = 4096
+"""Addresses whose text is remembered, one object for all flows that have it."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -38,7 +41,6 @@ class Flow:
     """One connection at one veth. Pairs are indexed by direction."""
 
     __slots__ = (
-        "connection",
         "detector",
         "ended",
         "first_ack",
@@ -73,7 +75,7 @@ class Flow:
         self.readers: tuple[Reader, Reader] | None = None
         self.pairing: Pairing | None = None
         self.detector: Detector | None = None
-        """Until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
+        """From the first byte until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
         self.ended = False
         self.opaque = False
         """Nobody can read it: counted only."""
@@ -88,7 +90,6 @@ class Flow:
         self.first_ack = -1
         self.one_direction = False
         """The other direction moves (it is acknowledged) and never passes this veth."""
-        self.connection = Connection(segment.flow_id, segment.interface, *segment[5:9], segment.transport)
         self.tally: Tally | None = Tally(segment.time_ns)
         """Until somebody reads the flow; again, when nobody does any more."""
         self.why = UNDECIDED
@@ -96,6 +97,13 @@ class Flow:
         self.mid_stream = not self.udp and not segment.tcp_flags & SYN
         self.last_ns = segment.time_ns
         self.lost = segment.lost
+
+    @property
+    def connection(self) -> Connection:
+        """As the kernel names it."""
+        pod, peer = self.ends
+        ips = _ip_bytes(pod.ip), _ip_bytes(peer.ip)
+        return Connection(self.id, self.interface, *ips, pod.port, peer.port, UDP if self.udp else TCP)
 
     @property
     def ports(self) -> Ports:
@@ -191,8 +199,15 @@ class FlowTable:
             closed.popitem(last=False)
 
 
+@lru_cache(ADDRESSES)
 def ip_text(ip: bytes) -> str:
     """16 bytes as text; IPv4 mapped into IPv6 as dotted quad."""
     if ip.startswith(_MAPPED):
         return ".".join(map(str, ip[12:]))
     return ipaddress.IPv6Address(ip).compressed
+
+
+def _ip_bytes(text: str) -> bytes:
+    """The inverse of `ip_text`."""
+    ip = ipaddress.ip_address(text).packed
+    return ip if len(ip) == 16 else _MAPPED + ip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from clovisor_py.errors import ProtocolError
@@ -127,6 +128,26 @@ def find(data: bytes | bytearray) -> int | None:
         if _chain(raw, found.start(), USUAL_FRAME)[0] >= _ENOUGH:
             return found.start()
     return None
+
+
+def find_on(data: bytes | bytearray, streams: Iterable[int]) -> int | None:
+    """Offset of the first frame on one of these streams, known to be open; or None. Linear, as `find`.
+
+    A frame that names such a stream is no accident even if it is alone, as it is in a piece of a long body.
+    """
+    raw = bytes(data)
+    best = len(raw)
+    for stream in streams:
+        named, found = stream.to_bytes(4, "big"), 0
+        for _ in range(_MAX_CANDIDATES):
+            found = raw.find(named, found + 1, best + HEADER_SIZE)
+            at = found + 4 - HEADER_SIZE
+            if found < 0 or at >= best:
+                break
+            if at >= 0 and _chain(raw, at, USUAL_FRAME)[0] > 0:
+                best = at
+                break
+    return best if best < len(raw) else None
 
 
 def _chain(data: bytes, at: int, largest: int) -> tuple[int, Evidence]:

@@ -27,6 +27,8 @@ from clovisor_py.protocols._http2_head import Head
 
 MAX_STREAMS: Final = 1024
 """Streams of one connection that are known at once; servers allow 100 to 250. Beyond it the oldest is forgotten."""
+MAX_SOUGHT: Final = 32
+"""Streams whose frames are looked for after a loss: bodies are sent on a few at a time."""
 PREFIX: Final = 5
 """Bytes of a body by which a rider may know it."""
 NO_MORE: Final = 1 << 62
@@ -133,6 +135,10 @@ class Streams:
     def refused(self, last: int) -> int:
         """The lowest of the client's streams above `last` that is open, or 0: the server will not look at it."""
         return min((ident for ident in self._open if ident > last and ident & 1), default=0)
+
+    def latest(self) -> list[int]:
+        """The ids of those that are open; the latest MAX_SOUGHT of them."""
+        return list(self._open)[-MAX_SOUGHT:]
 
     def lose(self, sender: int) -> None:
         """Bytes of that sender were lost, and nobody knows on which streams."""

@@ -132,7 +132,8 @@ class Http2Parser:
         half.fresh = False
         half.decoder.forget()
         self._exchanges.streams.lose(sender)
-        return frames.find(data)
+        found = frames.find(data)
+        return frames.find_on(data, self._exchanges.streams.latest()) if found is None else found
 
     def _frame(self, sender: int, half: _Half, cursor: Cursor) -> Message | None:
         """The frame whose header is at the cursor, as far as it is there; None without a step where more is needed."""

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from clovisor_py.flows.connection import Tally
+from clovisor_py.flows.connection import Counted, Tally
+from clovisor_py.flows.control import NoControl
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.message import Kind, Message
 from tests.support.segments import MS, SECOND, Conversation
@@ -30,6 +31,17 @@ def test_an_encrypted_connection_is_one_session_with_its_turns_and_latency():
         "clovisor.server.latency_ns": MS,
     }
     assert whole.duration_ns == talk.now - talk.segments[0].time_ns and ledger.sessions == 1
+
+
+def test_an_answer_that_only_the_kernel_saw_is_told_with_its_bytes():
+    class Below(NoControl):
+        def counted(self, connection):
+            return Counted(7000, 5, 1, 0, 0), Counted(500, 1, 1, 0, 0)
+
+    talk = Conversation().handshake().client(b"\x00" * 500).close()
+    (whole,), _ = run(talk, control=Below())
+    assert (whole.request.bytes, whole.response.bytes, whole.ttfb_ns) == (500, 7000, None)
+    assert whole.response.time_ns == whole.request.time_ns
 
 
 def test_retransmissions_are_counted_once_each_and_their_bytes_never():

@@ -79,7 +79,20 @@ def test_orphans(bench):
     bench.answer(10, key=9)
     bench.ask(11, key=9)
     bench.answer(12, key=9)
-    assert bench.told == [(11, 1, "ok")] and bench.ledger.orphan_responses == 1
+    bench.answer(13, key=9)
+    bench.pairing.close(Outcome.CLOSED, 20)
+    assert bench.told == [(10, 0, "ok"), (11, 1, "ok")] and bench.ledger.orphan_responses == 2
+    assert bench.sessions[0].request is None and bench.sessions[0].attributes["clovisor.request"] == "not seen"
+
+
+def test_what_was_asked_before_anybody_looked_is_told_by_its_answer(bench):
+    for number in (1, 2, 3):
+        bench.answer(number, key=number)
+    assert bench.ledger.sessions == (2 if bench.pairing.in_order else 0)
+    bench.ask(10, key=4)
+    assert bench.told == [(1, 0, "ok"), (2, 0, "ok"), (3, 0, "ok")]
+    bench.answer(11, key=4)
+    assert bench.told == [(10, 1, "ok")]
 
 
 def test_orphans_that_the_kernel_remembers(bench):
@@ -149,6 +162,18 @@ def test_lost_responses_by_id_are_no_timeouts_later():
     bench.ask(20, key=2)
     bench.pairing.expire(30, 40)
     assert bench.told == [(10, 30, "ok"), (20, 20, "timeout")]
+
+
+def test_what_passed_unseen_by_id_was_not_cut_short_by_the_connection():
+    bench = Bench(ById)
+    bench.ask(10, key=1)
+    bench.ask(11, key=2)
+    bench.pairing.take(Message(Kind.PART, status="fine", correlation=2, start_ns=12, end_ns=12), SERVER)
+    bench.pairing.lose(SERVER, 15, 15, 0)
+    bench.ask(20, key=3)
+    bench.pairing.close(Outcome.CLOSED, 30)
+    assert [s.truncated for s in bench.sessions] == [True, True, False]
+    assert bench.told == [(11, 1, "ok"), (10, 20, "ok"), (20, 10, "closed")]
 
 
 def test_an_interim_response_keeps_its_request_alive():

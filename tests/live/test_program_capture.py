@@ -42,6 +42,16 @@ def test_detection_has_64_kib_a_direction(rig):
     assert captured(talk.pod(b"the other direction")) == [19]
 
 
+def test_after_64_kib_detection_goes_on_with_the_heads_of_turns(rig):
+    """A flow may say so much before user space looks at it; what it asks next must not be lost."""
+    talk = Talk(rig)
+    for _ in range(25):
+        talk.peer(b"x" * LONGEST)
+    for _ in range(2):
+        assert captured(talk.pod(b"answer")) == [6]
+        assert [captured(talk.peer(b"q" * 3000))[0] for _ in range(3)] == [3000, HEAD - 3000, 0]
+
+
 def test_a_cut_segment_says_so_and_keeps_its_length(rig):
     rig.reset(Mode.HEAD, head_bytes=10)
     record = one(Talk(rig).peer(b"longer than its head"))
@@ -141,6 +151,16 @@ def test_a_flow_beyond_its_budget_sends_headers_only(rig):
     assert [record.length for record in records] == [LONGEST] * 4
     assert captured(quiet.peer(b"x" * LONGEST)) == [LONGEST]
     assert ends(rig) == {Counter.CAPTURED: 2, Counter.CUT_FLOW: 3}
+
+
+def test_a_flow_beyond_its_budget_sends_the_heads_of_new_turns_first(rig):
+    """A long body uses up what there is; the short exchanges behind it must not be lost."""
+    rig.reset(Mode.FULL, flow_ns_per_kib=EVERY, burst_ns=10 * SECOND)
+    talk = Talk(rig)
+    assert [captured(talk.peer(b"x" * LONGEST))[0] for _ in range(3)] == [LONGEST, HEAD - LONGEST, 0]
+    assert captured(talk.pod(b"answer")) == [6]
+    assert captured(talk.peer(b"x" * LONGEST)) == [LONGEST]
+    assert captured(talk.pod(b"beyond two bursts")) == [0]
 
 
 def test_a_pod_beyond_its_budget_sends_heads_and_then_nothing(rig):

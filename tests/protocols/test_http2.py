@@ -299,7 +299,8 @@ def test_trace_context_is_handed_on_and_nothing_else() -> None:
         ([(":method", "CONNECT"), (":protocol", "websocket"), (":path", "/ws")], "CONNECT", "/ws", "CONNECT"),
         ([(":method", "OPTIONS"), (":path", "*")], "OPTIONS", "*", "OPTIONS"),
         ([(":path", "/x")], "unknown", "/x", None),
-        ([(":method", "GET"), (":path", "no path")], "GET", "", "GET"),
+        ([(":method", "GET"), (":path", "/a b")], "GET", "/a b", "GET"),
+        ([(":method", "GET"), (":path", "no\tpath")], "GET", "", "GET"),
         ([(":method", "GET"), (":scheme", "http")], "GET", "", "GET"),
     ],
 )

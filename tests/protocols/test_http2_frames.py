@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.protocols import _http2_frames as frames
 from clovisor_py.protocols._api import Evidence
-from clovisor_py.protocols._http2_frames import PREFACE, find, recognise
+from clovisor_py.protocols._http2_frames import PREFACE, find, find_on, recognise
 
 pytest.importorskip("h2")
 
@@ -145,6 +145,26 @@ def test_a_frame_is_found(before: bytes, after: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", bytes(5000), b"text " * 1000, b"\x00\x00\x01\x01" * 1000])
 def test_none_is_found(data: bytes) -> None:
     assert find(data) is None
+
+
+@pytest.mark.parametrize("before", [b"", bytes(5000), b"\0\0\0\3" * 50, os.urandom(3000), bytes(4) + rst(9)[3:]])
+def test_a_frame_on_a_known_stream_is_found_alone(before: bytes) -> None:
+    """As a body is seen: a piece that begins inside of one frame and ends inside of the next."""
+    piece = before + data(3, b"x" * 8192)[:6000]
+    assert find_on(piece, [1, 3, 5]) == len(before)
+    assert find_on(piece, [1, 5]) is find_on(piece, []) is None
+
+
+def test_a_known_streams_number_alone_is_no_frame() -> None:
+    numbers = b"".join(number.to_bytes(8, "big") for number in range(4000))
+    assert find_on(numbers, [3]) is None
+    assert find_on(data(3, b"x" * 20) + b"no frame behind it", [3]) is None
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(1, 5), max_size=4))
+def test_any_bytes_have_an_answer_for_known_streams(raw: bytes, streams: list[int]) -> None:
+    at = find_on(raw, streams)
+    assert at is None or 0 <= at < len(raw)
 
 
 def test_error_codes_have_names() -> None:

@@ -130,6 +130,20 @@ def test_after_a_loss_the_next_exchange_is_read_again() -> None:
     assert pipeline.ledger.resyncs
 
 
+def test_a_long_body_goes_on_behind_a_loss() -> None:
+    """Its frames are known by their stream, also one at a time; the end is seen, and the size is not claimed."""
+    talk = opened().client(wire.headers(1, ASK, end=True)).server(wire.headers(1, OK))
+    talk.server(wire.data(1, b"x" * 5000), lost=True).server(bytes(3000) + wire.data(1, b"y" * 8000))
+    for _ in range(100):
+        talk.server(wire.data(1, bytes(8000)))
+    talk.server(wire.data(1, b"z", end=True)).client(wire.headers(3, AGAIN, end=True)).server(wire.headers(3, OK, end=True))
+    pipeline = Pipeline(protocols=PROTOCOLS)
+    done = pipeline.feed(talk.segments) + pipeline.close(talk.now)
+    assert [(s.status, s.outcome, s.truncated) for s in done] == [("200", Outcome.OK, True), ("200", Outcome.OK, False)]
+    assert "http.response.body.size" not in done[0].attributes
+    assert not pipeline.ledger.unparsed
+
+
 def test_a_violation_behind_frames_of_nobody_is_survived() -> None:
     talk = opened().client(wire.PING + wire.frame(frames.PING, 0, 0, b"short")).client(wire.headers(1, ASK, end=True))
     talk.server(wire.headers(1, OK, end=True))
