@@ -10,7 +10,8 @@ from clovisor_py.flows.sessions import Facts
 from clovisor_py.model.message import SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Session
 
-_REQUEST, _RESPONSE, _ONE_WAY, _SILENT = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY, Kind.SILENT  # looking up a member costs more than a call
+# Looking up a member costs more than a call.
+_REQUEST, _RESPONSE, _ONE_WAY, _SILENT = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY, Kind.SILENT
 
 
 class InOrder(Pairing):

@@ -91,7 +91,7 @@ class Pipeline:
 
     def feed(self, batch: Iterable[Segment]) -> list[Session]:
         """Take segments in the order in which they passed; answer the sessions that they completed."""
-        flows = self._table.flows
+        flows, turn = self._table.flows, self._delivery.turn
         get, touch = flows.get, flows.move_to_end
         quick = 0
         for segment in batch:
@@ -105,9 +105,9 @@ class Pipeline:
                 stream, other = flow.streams
                 if direction:
                     stream, other = other, stream
-                seq, length, data, readers = segment.seq, segment.length, segment.data, flow.readers
+                seq, length, data = segment.seq, segment.length, segment.data
                 if (
-                    readers is None
+                    flow.readers is None
                     or seq != stream.next_seq
                     or not length
                     or stream.held
@@ -119,11 +119,9 @@ class Pipeline:
                     continue
                 quick += 1
                 stream.next_seq = (seq + length) & SEQ_MASK
-                reader = readers[direction]
-                if direction != flow.speaker:  # as `Delivery.turn` does
-                    flow.speaker = direction
-                    if readers[1 - direction].state:
-                        readers[1 - direction].over(time_ns)
+                if direction != flow.speaker:
+                    turn(flow, direction, time_ns)
+                reader = flow.readers[direction]
                 if reader.fast and length == len(data):
                     reader.run(data, time_ns, seq)
                 else:

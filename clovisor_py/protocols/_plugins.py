@@ -32,7 +32,7 @@ class Loaded:
 
 
 def load(paths: Sequence[Path] = ()) -> Loaded:
-    """Everything installed, and the plugins at `paths`: `.py` files, or folders of them (names with `_` in front are passed over).
+    """Everything installed, and the plugins at `paths`: `.py` files, or folders of them (`_names.py` are passed over).
 
     Raises UsageError where a path is neither.
     """

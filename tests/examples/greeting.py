@@ -1,4 +1,4 @@
-"""An example of a protocol of one's own: `GREET ann\\n` is answered by `HELLO ann\\n`, or by `WHO ann\\n` where nobody knows her.
+"""An example of a protocol of one's own: `GREET ann\\n` is answered by `HELLO ann\\n`, or by `WHO ann\\n` (who is she?).
 
 One file is a protocol. Here it stays outside the tree:
 
