@@ -16,6 +16,7 @@
 #define INLINE static __attribute__((always_inline)) inline
 
 #define FIN 0x01
+#define PSH 0x08
 #define SYN 0x02
 #define RST 0x04
 #define ACK 0x10

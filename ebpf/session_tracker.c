@@ -382,7 +382,7 @@ INLINE void note_sender(struct __sk_buff *skb, struct cv_record *head, struct cv
 
 /* The segment as records of at most CV_CHUNK bytes. Answers what became of it. */
 INLINE u32 send_up(struct __sk_buff *skb, struct packet *p, struct cv_session *s, struct cv_stats *st, struct cv_record *head,
-                   u32 want)
+                   u32 want, u32 tail)
 {
     u32 sent = 0;
 
@@ -393,8 +393,8 @@ INLINE u32 send_up(struct __sk_buff *skb, struct packet *p, struct cv_session *s
 
         head->seq = p->seq + sent;
         head->captured = last ? rest : CV_CHUNK;
-        head->length = last ? p->length - sent : CV_CHUNK;
-        head->tcp_flags = last ? p->tcp_flags : p->tcp_flags & ~FIN;
+        head->length = last ? p->length - tail - sent : CV_CHUNK;
+        head->tcp_flags = last && !tail ? p->tcp_flags : p->tcp_flags & ~FIN;
         u32 result = emit(skb, head, p->offset + sent);
 
         if (result != CV_CAPTURED) {
@@ -408,6 +408,21 @@ INLINE u32 send_up(struct __sk_buff *skb, struct packet *p, struct cv_session *s
             break;
         head->flags = (head->flags & ~CV_TURN) | CV_CONTINUED;
         head->packets = 0;
+    }
+    if (tail) {
+        head->flags = (head->flags & ~(CV_TURN | CV_CUT)) | CV_CONTINUED;
+        head->packets = 0;
+        head->seq = p->seq + p->length - tail;
+        head->captured = head->length = CV_TAIL;
+        head->tcp_flags = p->tcp_flags;
+        u32 result = emit(skb, head, p->offset + p->length - tail);
+
+        if (result != CV_CAPTURED) {
+            __sync_fetch_and_add(&s->lost, 1);
+            return result;
+        }
+        count(&st->count[CV_RECORDS], 1);
+        count(&st->count[CV_CAPTURED_BYTES], CV_TAIL);
     }
     return CV_CAPTURED;
 }
@@ -459,7 +474,15 @@ INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s,
             head.flags |= CV_RETRANSMITTED;
         if (want < p->length)
             head.flags |= CV_CUT;
-        u32 result = send_up(skb, p, s, st, &head, want);
+        u32 tail = 0;
+
+        /* A sender pushes where it is done for now: there the answer ends, if anywhere. */
+        if (why == CV_CUT_FLOW && p->tcp_flags & PSH && p->length - want >= CV_TAIL && affordable(s->due_ns, now, 2 * pod->burst_ns)) {
+            tail = CV_TAIL;
+            charge(&s->due_ns, now, (u64)tail * pod->flow_ns_per_kib >> 10);
+            charge(&state->due_ns, now, (u64)(tail + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
+        }
+        u32 result = send_up(skb, p, s, st, &head, want, tail);
 
         if (result != CV_CAPTURED)
             why = result;

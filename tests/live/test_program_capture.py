@@ -6,7 +6,7 @@ test_run takes one page on many kernels; segments longer than one record are in 
 import pytest
 
 from clovisor_py.kernel.layout import CUTS, DETECT_BYTES, RING_BYTES, Counter, Mode
-from clovisor_py.model.segment import CUT, FROM_POD, TO_POD, TURN
+from clovisor_py.model.segment import CONTINUED, CUT, FROM_POD, TO_POD, TURN
 from tests.support.kernel import LONGEST, LOOPBACK, SLOT, Talk, tcp
 
 pytestmark = pytest.mark.live
@@ -16,6 +16,8 @@ EVERY = 4 * SECOND
 """ns per KiB: a budget that one record overdraws for longer than any test takes."""
 HEAD = 4096
 """Bytes of each turn: the setting's default."""
+TAIL = 256
+"""The program's own CV_TAIL."""
 
 
 def captured(records):
@@ -161,6 +163,22 @@ def test_a_flow_beyond_its_budget_sends_the_heads_of_new_turns_first(rig):
     assert captured(talk.pod(b"answer")) == [6]
     assert captured(talk.peer(b"x" * LONGEST)) == [LONGEST]
     assert captured(talk.pod(b"beyond two bursts")) == [0]
+
+
+def test_a_flow_beyond_its_budget_sends_the_last_bytes_of_what_was_pushed(rig):
+    """There an answer of unknown length says how it ended."""
+    rig.reset(Mode.FULL, flow_ns_per_kib=EVERY, burst_ns=10 * SECOND)
+    talk = Talk(rig)
+    talk.peer(b"x" * LONGEST)
+    talk.peer(b"x" * (HEAD - LONGEST))
+    text = bytes(range(250)) * 4
+    cut, tail = talk.peer(text)
+    assert (cut.length, cut.data, bool(cut.flags & CUT), bool(cut.flags & CONTINUED)) == (1000 - TAIL, b"", True, False)
+    assert (tail.seq, tail.length, tail.data) == (cut.seq + 1000 - TAIL, TAIL, text[-TAIL:])
+    assert (bool(tail.flags & CUT), bool(tail.flags & CONTINUED), tail.packets, cut.packets) == (False, True, 0, 1)
+    assert captured(talk.peer(text, flags="A")) == [0]  # not pushed: more will come
+    assert captured(talk.peer(b"x" * (TAIL - 1))) == [0]
+    assert ends(rig) == {Counter.CAPTURED: 2, Counter.CUT_FLOW: 3}
 
 
 def test_a_pod_beyond_its_budget_sends_heads_and_then_nothing(rig):

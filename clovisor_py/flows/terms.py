@@ -1,0 +1,32 @@
+"""Terms: what an operator said of the flows of one veth: how much is captured and told, which ports speak what, and which
+outgoing connections are looked at at all.
+
+They may change while flows are open. `Pipeline.set_terms` sees to it that those flows follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from clovisor_py.model.segment import TO_POD
+from clovisor_py.protocols._api import Protocol
+from clovisor_py.protocols._redaction import Redaction
+
+NOT_ASKED: Final = "not one of the outgoing connections that are asked for"
+TOLD_ANEW: Final = "was told to be another protocol"
+
+
+class Terms(NamedTuple):
+    """Of one veth. `hints`: server port to protocol."""
+
+    hints: Mapping[int, Protocol]
+    redaction: Redaction
+    capture: str | None = None
+    """The capture mode of every flow, whatever its protocol asks for; None: as it asks."""
+    permits: Callable[[str, int], bool] | None = None
+    """Whether an outgoing connection to this IP and port is looked at; None: all are."""
+
+    def refuse(self, server: int, ip: str, port: int) -> bool:
+        """Whether a flow is none of our business: `server` is the direction in which its server sends (-1: unknown)."""
+        return self.permits is not None and server == TO_POD and not self.permits(ip, port)
