@@ -7,7 +7,7 @@ through; `pipeline` catches it and gives the flow up.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from clovisor_py.flows.by_id import ById
 from clovisor_py.flows.connection import UNDECIDED, Tally
@@ -49,7 +49,19 @@ class Delivery:
     `hints`: server port to protocol.
     """
 
-    __slots__ = ("_control", "_cursor", "_emit", "_hints", "_ledger", "_names", "_protocols", "_redaction", "_riders", "_watch")
+    __slots__ = (
+        "_control",
+        "_cursor",
+        "_emit",
+        "_hints",
+        "_ledger",
+        "_memories",
+        "_names",
+        "_protocols",
+        "_redaction",
+        "_riders",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -70,6 +82,7 @@ class Delivery:
         self._protocols = tuple(protocols)
         self._hints = hints
         self._names = by_any_name(self._protocols)
+        self._memories: dict[str, dict[Any, Any]] = {}
         self._riders: dict[str, tuple[Protocol, ...]] = {}
         for protocol in self._protocols:
             if protocol.over:
@@ -184,7 +197,9 @@ class Delivery:
         facts = flow.facts(protocol.sessions)
         flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, _Watch(self._watch, flow.id))
         self._take_over(flow.pairing, waiting, now_ns)
-        parser = protocol.parser(Setup(self._redaction, flow.udp, self._riders.get(protocol.name, ()), not flow.mid_stream))
+        name = protocol.name
+        riders, memory = self._riders.get(name, ()), self._memories.setdefault(name, {})
+        parser = protocol.parser(Setup(self._redaction, flow.udp, riders, memory, not flow.mid_stream))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT

@@ -1,7 +1,7 @@
 """Terms: what an operator said of the flows of one veth: how much is captured and told, which ports speak what, and which
 outgoing connections are looked at at all.
 
-They may change while flows are open. `Pipeline.set_terms` sees to it that those flows follow.
+They may change while flows are open; `following.py` makes those follow.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from clovisor_py.model.segment import TO_POD
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._redaction import Redaction
 
-NOT_ASKED: Final = "not one of the outgoing connections that are asked for"
-TOLD_ANEW: Final = "was told to be another protocol"
+NOT_ASKED: Final = "none of the outgoing connections that are asked for"
+MUTED: Final = "its pod is only counted"
 
 
 class Terms(NamedTuple):
@@ -27,6 +27,6 @@ class Terms(NamedTuple):
     permits: Callable[[str, int], bool] | None = None
     """Whether an outgoing connection to this IP and port is looked at; None: all are."""
 
-    def refuse(self, server: int, ip: str, port: int) -> bool:
+    def refuses(self, server: int, ip: str, port: int) -> bool:
         """Whether a flow is none of our business: `server` is the direction in which its server sends (-1: unknown)."""
         return self.permits is not None and server == TO_POD and not self.permits(ip, port)

@@ -27,6 +27,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import Message
@@ -101,6 +102,9 @@ class Setup:
     """UDP: each call of `parse` gets one whole datagram, and no message spans two."""
     riders: tuple[Protocol, ...] = ()
     """The protocols that ride on this one (`Protocol.over`)."""
+    memory: dict[Any, Any] = field(default_factory=dict)
+    """Shared by all flows of this protocol in one engine: what one connection says that helps to read another (the names of
+    ids). The parser bounds it, and never tells from it what a flow's own bytes contradict."""
     from_start: bool = False
     """The connection is seen from its first byte: what a parser has not seen said, was not said (a default holds)."""
 

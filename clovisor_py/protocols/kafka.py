@@ -74,11 +74,11 @@ class KafkaParser:
 
     __slots__ = ("_halves", "_ids", "_pending", "_raw", "_tokens")
 
-    def __init__(self, _setup: Setup) -> None:
+    def __init__(self, setup: Setup) -> None:
         self._halves = (_Half(), _Half())
         self._pending: dict[int, Call] = {}
-        self._ids: dict[bytes, str] = {}
-        """Names of topics by their ids."""
+        self._ids: dict[bytes, str] = setup.memory
+        """Names of topics by their ids; Metadata often comes over another connection than the Fetches that need it."""
         self._raw = False
         """The client has asked for a bare SASL exchange, and sent no request since."""
         self._tokens = [0, 0]

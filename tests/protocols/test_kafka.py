@@ -265,6 +265,15 @@ def test_a_topic_id_that_was_never_named_is_shown_as_kafka_prints_it() -> None:
     assert asked(FLEXIBLE[4][1]).resource == ID_TEXT  # type: ignore[arg-type]
 
 
+def test_metadata_names_topics_for_other_connections_too() -> None:
+    setup = Setup(memory={})
+    first, second = PROTOCOL.parser(setup), PROTOCOL.parser(setup)
+    for sender, data in FLEXIBLE[:4]:
+        first.parse(sender, Cursor(data))  # type: ignore[arg-type]
+    found = second.parse(CLIENT, Cursor(FLEXIBLE[4][1]))  # type: ignore[arg-type]
+    assert found is not None and found.resource == "orders"
+
+
 def test_the_oldest_topic_id_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MAX_TOPIC_IDS", 1)
     other = FLEXIBLE[3][1].replace(b"orders", b"others").replace(ID, ID[::-1])  # type: ignore[union-attr]

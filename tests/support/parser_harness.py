@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -86,7 +86,7 @@ class Engine:
     """The calls that `flows/` makes, and nothing else of it."""
 
     def __init__(self, protocol: Protocol, setup: Setup = PLAIN) -> None:
-        self.parser = protocol.parser(setup)
+        self.parser = protocol.parser(replace(setup, memory={}))
         self.declared = {name for one in (protocol, *setup.riders) for name in one.attributes}
         self.datagrams = setup.datagrams
         self.streams = (_Stream(), _Stream())

@@ -1,0 +1,55 @@
+"""Following: open flows do what new terms of their veth say, and nothing else of them changes.
+
+A flow that nobody could read, or that was taken for something else, is seen from its middle from then on, as if it were new.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from clovisor_py.flows.control import NONE
+from clovisor_py.flows.delivery import Delivery
+from clovisor_py.flows.table import Flow
+from clovisor_py.flows.terms import MUTED, NOT_ASKED, Terms
+
+TOLD_ANEW: Final = "it was told to be another protocol"
+
+
+def follow(delivery: Delivery, flow: Flow, before: Terms, now_ns: int) -> None:
+    """`before`: the terms that held until now. What a parser raises is let through."""
+    terms = delivery.terms_of(flow)
+    refused = terms.refuses(_server(flow), *flow.peer)
+    if refused or flow.why == NOT_ASKED:
+        if not refused:
+            delivery.reopen(flow, now_ns)
+        elif flow.why != NOT_ASKED:
+            delivery.give_up(flow, NOT_ASKED, now_ns)
+            delivery.ignore(flow)
+        return
+    if terms.capture == NONE:
+        if not flow.opaque:
+            delivery.give_up(flow, MUTED, now_ns)
+        return
+    if flow.why == MUTED and flow.opaque:
+        delivery.reopen(flow, now_ns)
+    elif names := _told(flow, before, terms):
+        if flow.readers is not None and flow.protocol not in names:
+            delivery.give_up(flow, TOLD_ANEW, now_ns)
+        if flow.readers is None:
+            delivery.reopen(flow, now_ns)
+    if terms.capture != before.capture and not flow.opaque:
+        delivery.capture(flow)
+
+
+def _server(flow: Flow) -> int:
+    """The direction of the server, as far as it is certain."""
+    if flow.server >= 0:
+        return flow.server
+    return 1 - flow.opener if flow.opener >= 0 else -1
+
+
+def _told(flow: Flow, before: Terms, now: Terms) -> set[str]:
+    """The protocols that were not hinted until now, of the ports that may be the server's."""
+    server, ports = _server(flow), flow.ports.by_direction
+    candidates = ports if server < 0 else ports[server : server + 1]
+    return {hint.name for port in candidates if (hint := now.hints.get(port)) and hint is not before.hints.get(port)}
