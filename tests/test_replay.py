@@ -78,7 +78,8 @@ def test_sessions_never_span_two_files(tmp_path):
     first.write_bytes(pcap(packets[:4]))
     second.write_bytes(pcapng(packets[4:]))
     sessions, report = replayed([first, second])
-    assert [(session.outcome.value, session.status) for session in sessions] == [("closed", "")]
+    said = [(session.operation, session.outcome.value, session.status) for session in sessions]
+    assert said == [("GET", "closed", ""), ("unknown", "ok", "200")]
     assert report.engine["orphan_responses"] == 1
     assert report.packets == 8
 

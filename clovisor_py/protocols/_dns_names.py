@@ -1,8 +1,9 @@
 r"""Domain names on the wire, and as text: `shop.default.svc.cluster.local`, `.` for the root, `a\.b.example`, `caf\195\169`.
 
 Text is written as in master files (RFC 1035, 5.1), without the dot at the end, so no byte of a name reaches a terminal as
-itself unless it is printable. A name may end in a pointer to an earlier one (RFC 1035, 4.1.4); each must point further back
-than all before it, so there are no loops, and there are at most MAX_HOPS, so there is no long way round either.
+itself unless it is printable; escaped are, as OpenTelemetry has it, only those that are not, quotes, backslashes, and dots in
+a label. A name may end in a pointer to an earlier one (RFC 1035, 4.1.4); each must point further back than all before it, so
+there are no loops, and there are at most MAX_HOPS, so there is no long way round either.
 
 All functions take one whole message and raise IndexError where it ends too soon, ProtocolError where it is no name.
 """
@@ -20,11 +21,11 @@ MAX_HOPS: Final = 16
 """Pointers in one name. Compression needs one, and servers write no more. Beyond it: ProtocolError."""
 ROOT: Final = "."
 
-_ESCAPED = b'"().;@$\\'
+_ESCAPED = b'".\\'
 _TEXT = {
-    byte: f"\\{chr(byte)}" if byte in _ESCAPED else chr(byte) if 0x20 < byte < 0x7F else f"\\{byte:03d}" for byte in range(256)
+    byte: f"\\{chr(byte)}" if byte in _ESCAPED else chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03d}" for byte in range(256)
 }
-_SPECIAL = re.compile(rb'[^!-~]|["().;@$\\]')
+_SPECIAL = re.compile(rb'[^ -~]|[".\\]')
 
 
 def read(data: bytes, pos: int) -> tuple[str, int]:

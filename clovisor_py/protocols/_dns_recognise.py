@@ -4,6 +4,9 @@ The counts are the evidence: a query has one question and no answers, and its cl
 NetBIOS names (port 137) are DNS messages in form; they are told by their names, which are 32 letters from A to P.
 
 Over TCP a message has a length before it, and it must be filled exactly; a long one is believed after BELIEVED bytes.
+
+What can be read as DNS and that nobody should say (reserved flags, a type or class that does not exist, two questions) is no
+evidence, and no objection either: on DNS' own port it is somebody's broken client, or a test of the server.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ def datagram(data: bytes) -> Evidence:
         return Evidence.NO
     try:
         return _whole(data, exact=False)
-    except (*dns.SHORT, ProtocolError):
+    except ProtocolError:
+        return _odd(data, exact=False)
+    except dns.SHORT:
         return Evidence.NO
 
 
@@ -66,7 +71,7 @@ def stream(data: bytes) -> Evidence:
             return _whole(body, exact=True)
         return _begun(body)
     except ProtocolError:
-        return Evidence.NO
+        return _odd(body, exact=True) if len(body) == size else Evidence.NO
     except dns.SHORT:
         return Evidence.NO if len(body) == size else Evidence.MORE
 
@@ -101,6 +106,23 @@ def _whole(data: bytes, exact: bool) -> Evidence:
         if pos != len(data):
             return Evidence.NO
     return evidence
+
+
+def _odd(data: bytes, exact: bool) -> Evidence:
+    """Of a whole message that is not as it should be: MORE, where it has a question, and `exact`ly the records it says."""
+    try:
+        dns.check(data)
+        _ident, _flags, asked, answered, authorities, extras = dns.HEADER.unpack_from(data)
+        if not asked or _NETBIOS.match(data, 12):
+            return Evidence.NO
+        pos = dns.question(data)[1]
+        for _ in range(1, asked):
+            pos = names.skip(data, pos) + 4
+        if exact:
+            pos = records.skip_many(data, pos, answered + authorities + extras)
+    except (*dns.SHORT, ProtocolError):
+        return Evidence.NO
+    return Evidence.MORE if pos == len(data) or (pos < len(data) and not exact) else Evidence.NO
 
 
 def _header(data: bytes, exact: bool) -> Evidence:

@@ -79,6 +79,18 @@ _SHORTEST_REQUEST: Final = 3
 """Bytes of the shortest header block that asks: method, scheme and path by number."""
 _MAX_SCANNED: Final = 8
 """Unknown entries at the beginning of a block that are passed in search of one that tells who sent it."""
+_LONG: Final = 0x7F
+"""A string's length that does not fit into its first byte."""
+_NAMES: Final = {
+    **dict.fromkeys((b":path", b":method", b":scheme", b":authority", b"te", b"grpc-timeout"), Evidence.REQUEST),
+    **dict.fromkeys(
+        map(bytes.fromhex, ("b958d33f", "b9495339e4", "b8824e5a4b", "b83b5339ec327d7f", "497f", "9acac8b24d494f6a7f")),
+        Evidence.REQUEST,
+    ),
+    **dict.fromkeys((b":status", b"grpc-status", b"grpc-message"), Evidence.RESPONSE),
+    **dict.fromkeys(map(bytes.fromhex, ("b8848d36a3", "9acac8b21234da8f", "9acac8b5254207317f")), Evidence.RESPONSE),
+}
+"""Names that tell who sent them, plain and in Huffman's code. gRPC's C core spells them out even where a number would do."""
 _NONE: Final = (-1, Evidence.NO)
 
 
@@ -258,11 +270,31 @@ def _sender(data: bytes, at: int, end: int, flags: int) -> Evidence:
             return Evidence.REQUEST
         if index in _RESPONSE_FIELDS:
             return Evidence.RESPONSE
-        if byte < 0x80:  # a name that is spelled out, or any other: trailers
-            return Evidence.NO if byte & 0xBF == 0 and at + 1 < end and not data[at + 1] & 0x7F else Evidence.MORE
+        if byte < 0x80 and index == 0:
+            says, at = _spelled(data, at, end)
+            if says is not Evidence.MORE:
+                return says
+            continue
+        if byte < 0x80:  # any other name, and a value
+            return Evidence.MORE
         if index == 0:
             return Evidence.NO
         if index <= _STATIC or index == 0x7F:
             return Evidence.MORE
         at += 1
     return Evidence.MORE
+
+
+def _spelled(data: bytes, at: int, end: int) -> tuple[Evidence, int]:
+    """What a field whose name is spelled out at `at` tells of its sender, and where the next one begins (or `end`)."""
+    at += 1
+    if at >= end:
+        return Evidence.MORE, end
+    size = data[at] & 0x7F
+    if not size:
+        return Evidence.NO, end
+    says = _NAMES.get(bytes(data[at + 1 : at + 1 + size]), Evidence.MORE)
+    at += 1 + size
+    if size == _LONG or at >= end or data[at] & 0x7F == _LONG:
+        return says, end
+    return says, at + 1 + (data[at] & 0x7F)

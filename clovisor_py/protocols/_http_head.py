@@ -83,14 +83,15 @@ server's span is an error too (OpenTelemetry: only from 500 on) is for the spans
 
 def _status(version: bytes, code: int) -> tuple[int, str, Attributes]:
     """Code, text and attributes of a status line."""
-    attributes: Attributes = {"http.response.status_code": code, "network.protocol.version": target.VERSIONS[version]}
+    told = target.VERSIONS.get(version) or version.decode("ascii")
+    attributes: Attributes = {"http.response.status_code": code, "network.protocol.version": told}
     if code >= 500:
         attributes["error.type"] = str(code)
     return code, str(code), attributes
 
 
 _STATUSES = {version + b"%d" % code: _status(version, code) for version in target.VERSIONS for code in range(100, 1000)}
-"""By minor version and digits."""
+"""By version and digits."""
 
 
 class Heads:
@@ -131,7 +132,7 @@ class Heads:
 
     def _response(self, raw: bytes) -> ResponseHead:
         version, digits = (start.STATUS_LINE.match(raw) or start.match(SERVER, raw)).groups()
-        code, status, told = _STATUSES[version + digits]
+        code, status, told = _STATUSES.get(version + digits) or _status(version, int(digits))
         attributes = told.copy()
         lower = raw.lower()
         if self._show & target.SHOW_COOKIES:

@@ -2,6 +2,9 @@
 
 The same grammar recognises the protocol, begins each message, rejects bytes that are not HTTP as soon as they show it, and
 finds the way back after a loss. Every pattern is linear: a token, a target and the space between them share no byte.
+
+Clients also send lines that break the grammar and that servers answer all the same: a target with spaces in it, more spaces
+than one, `http/1.1`, another version. Such a line is read too, where it begins a message with a method that is known.
 """
 
 from __future__ import annotations
@@ -23,14 +26,19 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]" + b"{1,%d}" % MAX_METHOD
 _TARGET = rb"[^\x00-\x20\x7f]+"
 _KNOWN = "|".join(KNOWN_METHODS).encode()
 
-REQUEST_LINE: Final = re.compile(b"(" + _TOKEN + b") (" + _TARGET + rb") HTTP/1\.([01])\r?\n")
-"""Method, target, minor version."""
-STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r?\n)")
-"""Minor version, status; what follows is a phrase for people."""
+REQUEST_LINE: Final = re.compile(b"(" + _TOKEN + b") (" + _TARGET + rb") HTTP/(1\.[01])\r?\n")
+"""Method, target, version."""
+ODD_REQUEST_LINE: Final = re.compile(
+    b"(" + _KNOWN + rb") +(?:([^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?) +)?(?i:HTTP)/([0-9]\.[0-9])[ \t]*\r?\n"
+)
+"""The same of a line that breaks the grammar; the target is None where there is none."""
+STATUS_LINE: Final = re.compile(rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9][0-9])(?: |\r?\n)")
+"""Version, status; what follows is a phrase for people."""
 
 _HALF_REQUEST = re.compile(
     b"(?:" + _KNOWN + rb") (?:[/*hH]|(?<=CONNECT )[0-9A-Za-z\[])[^\x00-\x20\x7f]*(?: [HTP/1.0]{0,8}\r?)?\Z"
 )
+_HALF_ODD_REQUEST = re.compile(b"(?:" + _KNOWN + rb") +(?:[/*hH][^\x00-\x1f\x7f]*\r?)?\Z")
 _TOKEN_FIRST = re.compile(_TOKEN + rb"(?: |\Z)")
 _REQUEST_OR_HALF = re.compile(REQUEST_LINE.pattern + b"|" + _HALF_REQUEST.pattern)
 _NEXT_REQUEST = re.compile(rb"\n(?=" + _REQUEST_OR_HALF.pattern + b")")
@@ -47,16 +55,17 @@ def recognise(data: bytes) -> Evidence:
     text = data.lstrip(b"\r\n")
     if _could_be_status(text):
         return Evidence.RESPONSE if len(text) >= len(_MODEL) else Evidence.MORE
-    if REQUEST_LINE.match(text):
+    if _request_line(text):
         return Evidence.REQUEST
-    if _HALF_REQUEST.match(text) or any(f"{method} ".encode().startswith(text) for method in KNOWN_METHODS):
+    half = _HALF_REQUEST.match(text) or _HALF_ODD_REQUEST.match(text)
+    if half or any(f"{method} ".encode().startswith(text) for method in KNOWN_METHODS):
         return Evidence.MORE
     return Evidence.NO
 
 
 def match(sender: int, raw: bytes | bytearray) -> re.Match[bytes]:
     """The start line of `sender` that `raw` begins with. Raises ProtocolError if it is none."""
-    found = (REQUEST_LINE if sender == CLIENT else STATUS_LINE).match(raw)
+    found = _request_line(raw) if sender == CLIENT else STATUS_LINE.match(raw)
     if found is None:
         raise ProtocolError(f"not HTTP/1: no {'request' if sender == CLIENT else 'status'} line where one is due.")
     return found
@@ -72,10 +81,14 @@ def check_half(sender: int, half: bytes | bytearray) -> None:
 def find(sender: int, data: bytes | bytearray) -> int | None:
     """Offset of the first line in `data` (which begins with one) that is a start line, or, for a request, half of one."""
     first, later = (_REQUEST_OR_HALF, _NEXT_REQUEST) if sender == CLIENT else (STATUS_LINE, _NEXT_STATUS)
-    if first.match(data):
+    if first.match(data) or (sender == CLIENT and ODD_REQUEST_LINE.match(data)):
         return 0
     found = later.search(data)
     return found.end() if found else None
+
+
+def _request_line(raw: bytes | bytearray) -> re.Match[bytes] | None:
+    return REQUEST_LINE.match(raw) or ODD_REQUEST_LINE.match(raw)
 
 
 def _could_be_status(first: bytes) -> bool:

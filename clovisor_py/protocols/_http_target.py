@@ -25,11 +25,12 @@ SHOW_COOKIES: Final = 2
 SHOW_PATHS: Final = 4
 """What may be told, as bits: a small number, so that who reads can be found by it."""
 
-VERSIONS: Final = {b"0": "1.0", b"1": "1.1"}
-_SLASH, _QUERY = b"/?"
+VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
+"""Those that there are; what else a line claims is told as it is."""
+_QUERY = ord("?")
 
-_USUAL = re.compile(rb"([A-Z]{3,8}) (/[^\x00-\x20\x7f?#;@]*)(\?[^\x00-\x20\x7f]*)? HTTP/1\.([01])\r?\n")
-"""Method, path, query, minor version of a line with nothing in it that asks for a closer look: nearly all of them."""
+_USUAL = re.compile(rb"([A-Z]{3,8}) (/[^\x00-\x20\x7f?#;@]*)(\?[^\x00-\x20\x7f]*)? HTTP/(1\.[01])\r?\n")
+"""Method, path, query, version of a line with nothing in it that asks for a closer look: nearly all of them."""
 _END_OF_PATH = re.compile(rb"[?#]")
 _ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.\-]*)://([^/?#]*)")
 _SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+.\-]*:")
@@ -47,11 +48,12 @@ A plain tuple, because one is made for each request."""
 
 
 def _attributes(method: str, version: bytes) -> Attributes:
-    return {"http.request.method": method, "url.scheme": "http", "network.protocol.version": VERSIONS[version]}
+    told = VERSIONS.get(version) or version.decode("ascii")
+    return {"http.request.method": method, "url.scheme": "http", "network.protocol.version": told}
 
 
 _KNOWN = {m.encode() + version: (m, _attributes(m, version)) for m in start.KNOWN_METHODS for version in VERSIONS}
-"""Method and minor version, to what any such request says. Any other method is exported as `_OTHER`."""
+"""Method and version, to what any such request says. Any other method is exported as `_OTHER`."""
 
 
 def shown(redaction: Redaction) -> int:
@@ -71,16 +73,16 @@ def read_line(show: int, line: bytes) -> RequestLine:
 
 def _read_unusual(show: int, line: bytes) -> RequestLine:
     """The other forms of a target (RFC 9112, 3.2), and what may be private in a path."""
-    name, target, version = start.match(CLIENT, line).groups()
+    name, target, version = start.match(CLIENT, line).groups(default=b"")
     method, attributes = _begin(name, version)
-    absolute = None if target[0] == _SLASH else _ABSOLUTE.match(target)
+    absolute = None if target[:1] == b"/" else _ABSOLUTE.match(target)
     if method == "CONNECT":  # authority-form: a server, no path
         return method, server(attributes, absolute[2] if absolute else target), attributes, True
     if absolute:  # to a proxy
         attributes["url.scheme"] = text(absolute[1]).lower()
         server(attributes, absolute[2])
         target = target[absolute.end() :]
-    elif target[0] != _SLASH and target != b"*":  # no form of HTTP's: all after the scheme may be private
+    elif target[:1] != b"/" and target != b"*":  # no form of HTTP's: all after the scheme may be private
         target = scheme[0] if (scheme := _SCHEME.match(target)) else b""
     path = target[: found.start() if (found := _END_OF_PATH.search(target)) else len(target)]
     rest = target[len(path) :]
@@ -96,6 +98,8 @@ def _begin(name: bytes, version: bytes) -> tuple[str, Attributes]:
     if (known := _KNOWN.get(name + version)) is not None:
         return known[0], known[1].copy()
     method = name.decode("ascii")
+    if method in start.KNOWN_METHODS:
+        return method, _attributes(method, version)
     return method, _attributes("_OTHER", version) | {"http.request.method_original": method}
 
 

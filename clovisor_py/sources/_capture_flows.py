@@ -51,6 +51,8 @@ class Connections:
         self._old: dict[bytes, Entry] = {}
         self._udp_ports = udp_ports
         self._opened = 0
+        self.opened_midway: set[int] = set()
+        """TCP connections whose beginning was not seen, since somebody last emptied this."""
 
     def entry(self, key: bytes, size: int, transport: int, interface: int, direction: int, numbers: Numbers) -> Entry:
         """The entry of a packet's connection in the packet's direction.
@@ -84,6 +86,8 @@ class Connections:
         if transport == TCP:
             first = seq if tcp_flags & SYN else (seq - 1) & SEQ_MASK
             answer = (ack - 1) & SEQ_MASK if tcp_flags & ACK else UNKNOWN
+            if not tcp_flags & SYN:
+                self.opened_midway.add(number)
         if tcp_flags & SYN:
             flags = POD_OPENED if (way == FROM_POD) != bool(tcp_flags & ACK) else PEER_OPENED
         entry = number, interface, way, transport, pod, peer, pod_port, peer_port, flags, first

@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Final
 
 from clovisor_py.model.segment import FIN, RST, SYN, TCP, UDP, Segment
+from clovisor_py.sources._capture_causes import in_causal_order
 from clovisor_py.sources._capture_copies import Copies
 from clovisor_py.sources._capture_flows import Connections
 from clovisor_py.sources._capture_fragments import Fragments
@@ -127,6 +128,9 @@ class Decoder:
                         continue
             self._any(buffer, (time_ns, interface, start, end, wire, mark))
         self.counts[ACKS] += acks
+        if midway := self._connections.opened_midway:
+            out = in_causal_order(out, midway)
+            midway.clear()
         return out
 
     def _any(self, buffer: bytes, packet: Packet) -> None:

@@ -412,13 +412,6 @@ def test_datagrams_are_recognised(data: bytes) -> None:
     [
         b"",
         header(1, 0x8181),
-        query(1, A, "lab", flags=0x0140),
-        query(1, A, "lab", flags=0x0103),
-        query(1, A, "lab", flags=0x1000),
-        query(1, 0x7000, "lab"),
-        query(1, A, "lab")[:-1] + b"\7",
-        header(1, QUERY, 2) + name("lab") + b"\0\1\0\1" + POINTER + b"\0\1\0\1",
-        header(1, QUERY, 1, 1) + name("lab") + b"\0\1\0\1" + ADDRESS,
         header(0, 0x8400, 0, 1) + record(PTR, b"\1x", name("local")) + b"x",
         header(1, 0x0110, 1) + b"\x20" + b"CK" + b"A" * 30 + b"\0\0\x21\0\1",
         header(1, 0x0110, 1) + b"\x20" + b"FHEPFCELEHFCEPFFFACACACACACACABM" + b"\0\0\x20\0\1",
@@ -430,6 +423,27 @@ def test_datagrams_are_recognised(data: bytes) -> None:
 def test_other_datagrams_are_not(data: bytes) -> None:
     assert PROTOCOL.recognise_datagram is not None
     assert PROTOCOL.recognise_datagram(data) is Evidence.NO
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        query(1, A, "lab", flags=0x0140),
+        query(1, A, "lab", flags=0x0103),
+        query(1, A, "lab", flags=0x1000),
+        query(1, 0x7000, "lab"),
+        query(1, A, "lab")[:-1] + b"\7",
+        header(1, QUERY, 2) + name("lab") + b"\0\1\0\1" + POINTER + b"\0\1\0\1",
+        header(1, QUERY, 1, 1) + name("lab") + b"\0\1\0\1" + ADDRESS,
+    ],
+)
+def test_odd_messages_are_no_evidence_and_no_objection(data: bytes) -> None:
+    assert PROTOCOL.recognise_datagram is not None
+    assert PROTOCOL.recognise_datagram(data) is Evidence.MORE
+    assert PROTOCOL.recognise_datagram(data[:-1]) is Evidence.NO or data.endswith(ADDRESS)
+    assert PROTOCOL.recognise_datagram(data + b"x") is Evidence.MORE
+    assert PROTOCOL.recognise(tcp(data)) is Evidence.MORE
+    assert PROTOCOL.recognise(tcp(data + b"x")) is Evidence.NO
 
 
 def test_a_stream_is_recognised_when_its_first_message_is_whole() -> None:
@@ -466,5 +480,5 @@ def test_other_streams_are_not(data: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_random_bytes_are_not_recognised(data: bytes) -> None:
     assert PROTOCOL.recognise_datagram is not None
-    assert PROTOCOL.recognise_datagram(data) is Evidence.NO
+    assert PROTOCOL.recognise_datagram(data) in (Evidence.NO, Evidence.MORE)
     assert PROTOCOL.recognise(data) in (Evidence.NO, Evidence.MORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from clovisor_py.errors import ProtocolError
 from clovisor_py.protocols import _dns_names as names
 
+HARMLESS = {"032": " "} | {sign: sign for sign in "();@$"}
+"""What a master file has to escape, and we do not."""
 LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=3)
 
 
@@ -24,8 +27,8 @@ def wire(labels: list[bytes]) -> bytes:
         ([], "."),
         ([b"shop", b"default"], "shop.default"),
         ([b"a.b", b"c"], r"a\.b.c"),
-        ([b"\x1b[2J", b"caf\xc3\xa9", b" "], r"\027[2J.caf\195\169.\032"),
-        ([b'"\\@$();'], r"\"\\\@\$\(\)\;"),
+        ([b"\x1b[2J", b"caf\xc3\xa9", b" "], r"\027[2J.caf\195\169. "),
+        ([b'"\\@$();'], r"\"\\@$();"),
     ],
 )
 def test_text(labels: list[bytes], text: str) -> None:
@@ -36,7 +39,8 @@ def test_text(labels: list[bytes], text: str) -> None:
 def test_text_is_that_of_another_library(labels: list[bytes]) -> None:
     other = pytest.importorskip("dns.name", reason="dnspython is not installed")
     text, end = names.read(wire(labels), 0)
-    assert text == (other.Name([*labels, b""]).to_text(omit_final_dot=True) if labels else ".")
+    theirs = other.Name([*labels, b""]).to_text(omit_final_dot=True) if labels else "."
+    assert text == re.sub(r"\\([0-9]{3}|.)", lambda found: HARMLESS.get(found[1], found[0]), theirs)
     assert text.isascii() and text.isprintable()
     assert end == names.skip(wire(labels), 0) == len(wire(labels))
 

@@ -397,10 +397,9 @@ def test_no_chunk_size_is_guessed(chunk: bytes) -> None:
     "line",
     [
         b"GET /",
-        b"GET  / HTTP/1.1",
-        b"GET / HTTP/1.1 ",
-        b"GET / HTTP/2.0",
-        b"GET /a b HTTP/1.1",
+        b"GET / HTTP/x",
+        b"FOO /a b HTTP/1.1",
+        b"FOO / http/1.1",
         b"GET /\x1b[2J HTTP/1.1",
         b" GET / HTTP/1.1",
         b"G@T / HTTP/1.1",
@@ -409,6 +408,36 @@ def test_no_chunk_size_is_guessed(chunk: bytes) -> None:
 )
 def test_bad_request_lines(line: bytes) -> None:
     violation(CLIENT, line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "resource", "version"),
+    [
+        (b"GET  /  HTTP/1.1", "/", "1.1"),
+        (b"GET / HTTP/1.1 ", "/", "1.1"),
+        (b"GET / http/1.1", "/", "1.1"),
+        (b"GET / HTTP/2.0", "/", "2.0"),
+        (b"GET / HTTP/1.2", "/", "1.2"),
+        (b"GET /a b  c?d e HTTP/1.0", "/a b  c", "1.0"),
+        (b"GET http://h:1/a b HTTP/1.1", "/a b", "1.1"),
+        (b"GET  HTTP/1.1", "/", "1.1"),
+        (b"GET HTTP/1.1", "/", "1.1"),
+    ],
+)
+def test_lines_that_break_the_grammar_and_are_answered_all_the_same(line: bytes, resource: str, version: str) -> None:
+    message = request(line + b"\r\n\r\n")
+    assert (message.operation, message.resource) == ("GET", resource)
+    assert message.attributes["network.protocol.version"] == version
+    assert message.attributes["http.request.method"] == "GET"
+    for end in range(1, len(line)):
+        assert PROTOCOL.recognise(line[:end]) is Evidence.MORE
+    assert PROTOCOL.recognise(line + b"\r\n") is Evidence.REQUEST
+
+
+def test_an_odd_version_of_a_response() -> None:
+    (message,) = run(PROTOCOL, [(CLIENT, GET), (SERVER, b"HTTP/2.0 500 x\r\nContent-Length: 0\r\n\r\n")]).of(SERVER)
+    assert message.status == "500" and message.error
+    assert message.attributes["network.protocol.version"] == "2.0"
 
 
 @pytest.mark.parametrize(
@@ -611,6 +640,6 @@ def test_recognise_is_sure_of_the_sender_wherever_it_starts(data: bytes) -> None
 
 @given(st.binary(max_size=300))
 def test_random_bytes_are_not_recognised(data: bytes) -> None:
-    assume(b"HTTP/1." not in data)  # hypothesis finds it in the source
+    assume(b"HTTP/" not in data)  # hypothesis finds it in the source
     assert PROTOCOL.recognise(data) in (Evidence.NO, Evidence.MORE)
     assert PROTOCOL.recognise(b"\x16\x03\x03" + data) is Evidence.NO

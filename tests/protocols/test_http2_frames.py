@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.protocols import _http2_frames as frames
 from clovisor_py.protocols._api import Evidence
+from clovisor_py.protocols._hpack import huffman
 from clovisor_py.protocols._http2_frames import PREFACE, find, find_on, recognise
 
 pytest.importorskip("h2")
@@ -56,6 +57,14 @@ FOREIGN = {
         (headers(7, b"\x3f\xe1\x1f\x82\x84"), Evidence.REQUEST),
         (headers(7, b"\x00\x80\x00\x00\x00\x10\x82\x84"[:1] + b"\x80\x00\x00\x00\x10\x82", flags=0x24), Evidence.MORE),
         (headers(7, b"\x80\x00\x00\x00\x10\x82\x84", flags=0x24), Evidence.REQUEST),
+        (headers(7, b"\x40\x05:path\x02/a\xc3\x83\x86"), Evidence.REQUEST),
+        (headers(7, b"\x40\x84\xb9\x58\xd3\x3f\x02/a\xc3\x83\x86"), Evidence.REQUEST),
+        (headers(7, b"\xc3\x00\x01x\x02yy\x83\x86"), Evidence.REQUEST),
+        (headers(7, b"\xc3\x00\x01x\x02yy"), Evidence.MORE),
+        (headers(7, b"\xc3\x00\x01x\x7f\x80\x01" + b"y" * 255), Evidence.MORE),
+        (headers(7, b"\xc2\x00\x0cgrpc-message\x00", end=True), Evidence.RESPONSE),
+        (headers(7, b"\x40\x0bgrpc-status\x015", end=True), Evidence.RESPONSE),
+        (headers(7, b"\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x015", end=True), Evidence.RESPONSE),
         (PING + WINDOW_UPDATE + REQUEST, Evidence.REQUEST),
         (data(3, b"x" * 100) + REQUEST, Evidence.REQUEST),
         (RESPONSE, Evidence.RESPONSE),
@@ -66,7 +75,7 @@ FOREIGN = {
         (PING, Evidence.MORE),
         (data(3, b"x"), Evidence.MORE),
         (headers(3, b"\xbe\xbf"), Evidence.MORE),
-        (headers(3, b"\x40\x0bgrpc-status\x010", end=True), Evidence.MORE),
+        (headers(3, b"\x40\x0bgrpc-status\x010", end=True), Evidence.RESPONSE),
         (b"", Evidence.MORE),
         (data(3, bytes(100)) + b"\x99" * 20, Evidence.NO),
         (settings((3, 100), (0xFE03, 1)) + frame(0x0C, 0, 0, b"origin") + RESPONSE, Evidence.RESPONSE),
@@ -169,3 +178,9 @@ def test_any_bytes_have_an_answer_for_known_streams(raw: bytes, streams: list[in
 
 def test_error_codes_have_names() -> None:
     assert (frames.error_name(0), frames.error_name(8), frames.error_name(1 << 31)) == ("NO_ERROR", "CANCEL", "UNKNOWN_ERROR")
+
+
+def test_names_that_tell_their_sender_are_known_in_huffmans_code_too() -> None:
+    plain = {name: says for name, says in frames._NAMES.items() if name.strip(b":").replace(b"-", b"").isalpha()}
+    coded = {huffman(name): says for name, says in frames._NAMES.items() if name not in plain}
+    assert plain == coded
