@@ -15,19 +15,25 @@ from clovisor_py.tracing import context
 
 
 class Outlet:
-    """`offer` takes what is shown; `keep` decides what is, None keeps all; `limit` is how many of those, None no limit."""
+    """`offer` takes what is shown; `keep` decides what is, None keeps all; `limit` is how many of those, None no limit.
+
+    `directory` names both ends; by default an empty one, to be filled.
+    """
 
     def __init__(
         self,
         offer: Callable[[Sequence[Session]], None],
         keep: Callable[[Session], bool] | None = None,
         limit: int | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self._offer = offer
         self._keep = keep
         self._left = limit
-        self.directory = Directory()
-        self.red, self.shown = Red(), Red()
+        self.directory = Directory() if directory is None else directory
+        self.red = Red()
+        self.shown = self.red if keep is None and limit is None else Red()
+        """The same one where all are shown: counting them again is a twentieth of what a session costs."""
         self.filtered = 0
         """Sessions that did not match."""
 
@@ -53,6 +59,7 @@ class Outlet:
         if self._left is not None:
             shown = shown[: self._left]
             self._left -= len(shown)
-        for session in shown:
-            self.shown.add(session)
+        if self.shown is not self.red:
+            for session in shown:
+                self.shown.add(session)
         self._offer(shown)

@@ -20,8 +20,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from _blake2 import blake2b  # hashlib has the same and loads OpenSSL, 3.5 MB of memory for nothing
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from typing import Final
 
 from clovisor_py.model.session import TraceContext

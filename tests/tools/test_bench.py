@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from clovisor_py.errors import ClovisorError
 from tests.support.kernel import BPFFS, require_kernel
 from tests.support.load import lacking
 from tests.support.netns import require_namespaces
-from tools._bench import kernel, programs
+from tools._bench import captures, kernel, programs, replay
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tools" / "bench"
-COMMANDS = ("kernel", "sessions", "served", "memory", "load", "saturation", "all")
+COMMANDS = ("kernel", "sessions", "served", "memory", "replay", "load", "saturation", "all")
 
 
 def bench(*arguments, **options):
@@ -38,6 +39,21 @@ def test_an_unknown_command_is_refused():
     done = bench("everything")
     assert done.returncode == 2
     assert "everything" in done.stderr
+
+
+def test_replay_has_a_figure_for_every_protocol_and_shape(capsys):
+    replay.main(runs=1, sessions=200, lengths=(100, 200), flows=(2, 10))
+    shown = capsys.readouterr().out
+    assert all(f"  {kind.name}: Clovisor" in shown for kind in captures.KINDS)
+    assert all(f"  {name}" in shown for name in ("100 sessions", "200 sessions", "2 open at once", "10 open at once"))
+    assert shown.count("peak of memory") == 6
+    assert ("tshark " in shown) or ("(no tshark" in shown)
+
+
+def test_a_figure_for_sessions_that_were_not_found_means_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(replay, "write", lambda path, kind, shape: (captures.write(path, kind, shape)[0] + 1, 0))
+    with pytest.raises(ClovisorError, match="200 of 201 sessions"):
+        replay.main(runs=1, sessions=200, lengths=(), flows=())
 
 
 @pytest.mark.live

@@ -22,7 +22,24 @@ EPOCH_S: Final = 1_767_323_045
 STEP_US: Final = 40
 """Between two packets: some 6,000 requests a second."""
 MSS: Final = 1448
-WORDS: Final = "amber basil cedar delta ember fjord grape hazel indigo jasper kelp lemon maple nickel olive pearl".split()
+WORDS: Final = (
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grape",
+    "hazel",
+    "indigo",
+    "jasper",
+    "kelp",
+    "lemon",
+    "maple",
+    "nickel",
+    "olive",
+    "pearl",
+)
 
 Turns = list[tuple[int, bytes]]
 """(who sends, what) one after the other."""
@@ -36,6 +53,8 @@ class Kind(NamedTuple):
     name: str
     port: int
     talk: Callable[[int], Iterator[Exchange]]
+    each: int = 1
+    """Sessions of an exchange, the opening's aside."""
 
 
 class Shape(NamedTuple):
@@ -217,7 +236,13 @@ def _redis(connection: int) -> Iterator[Exchange]:
 
 _INT4, _TEXT, _NUMERIC = 23, 25, 1700
 _COLUMNS = (("id", _INT4), ("name", _TEXT), ("price", _NUMERIC))
-_PARAMETERS = {"application_name": "", "client_encoding": "UTF8", "DateStyle": "ISO, MDY", "server_version": "15.4", "TimeZone": "UTC"}
+_PARAMETERS = {
+    "application_name": "",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "server_version": "15.4",
+    "TimeZone": "UTC",
+}
 
 
 def _pg(kind: str, body: bytes = b"") -> bytes:
@@ -232,7 +257,11 @@ def _fields(*values: str) -> bytes:
     return struct.pack(">H", len(values)) + b"".join(struct.pack(">I", len(value)) + value.encode() for value in values)
 
 
-_DESCRIPTION = _pg("T", struct.pack(">H", 3) + b"".join(_strings(name) + struct.pack(">IHIhiH", 16384, 1, oid, -1, -1, 0) for name, oid in _COLUMNS))
+_DESCRIPTION = _pg(
+    "T",
+    struct.pack(">H", 3)
+    + b"".join(_strings(name) + struct.pack(">IHIhiH", 16384, 1, oid, -1, -1, 0) for name, oid in _COLUMNS),
+)
 _READY = _pg("Z", b"I")
 
 
@@ -396,6 +425,6 @@ KINDS: Final = (
     Kind("HTTP/1", 80, _http1),
     Kind("Redis", 6379, _redis),
     Kind("PostgreSQL", 5432, _postgresql),
-    Kind("HTTP/2", 8080, _http2),
+    Kind("HTTP/2", 8080, _http2, _STREAMS),
     Kind("Kafka", 9092, _kafka),
 )

@@ -60,7 +60,7 @@ class Used:
 
 
 def main(runs: int, sessions: int, lengths: Sequence[int], flows: Sequence[int]) -> None:
-    """Print everything: `runs` of files with `sessions`; then of `lengths` sessions; then with so many of `flows` open at once."""
+    """Print `runs` of files with `sessions`, of files with `lengths` sessions, and of `flows` connections open at once."""
     tshark = shutil.which("tshark")
     machine.heading(f"replay: µs of CPU a session, {runs} runs of some {sessions:,} sessions each, JSON to /dev/null")
     if tshark is None:
@@ -78,7 +78,8 @@ def main(runs: int, sessions: int, lengths: Sequence[int], flows: Sequence[int])
 
 def _beside(kind: Kind, folder: Path, runs: int, sessions: int, tshark: str | None) -> None:
     """One protocol, and tshark with the same file in turns."""
-    with _captured(kind, Shape(sessions // ROUNDS, ROUNDS, BUSY), folder) as (path, made, _), _idle(kind, folder) as idle:
+    shape = Shape(sessions // ROUNDS, ROUNDS // kind.each, BUSY)
+    with _captured(kind, shape, folder) as (path, made, _), _idle(kind, folder) as idle:
         programs = {"Clovisor": CLOVISOR} | ({"tshark": _tshark(tshark, kind)} if tshark else {})
         started = {name: _started(program, idle, runs) for name, program in programs.items()}
         costs: dict[str, list[float]] = {name: [] for name in programs}
