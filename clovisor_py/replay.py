@@ -24,7 +24,7 @@ from clovisor_py.model.session import Session
 from clovisor_py.outlet import Outlet
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._redaction import redaction
-from clovisor_py.sources.pcap import CaptureSource
+from clovisor_py.sources.pcap import MAX_OPEN, CaptureSource
 
 TICK_NS: Final = 100_000_000
 """Capture time between two ticks: how late a timeout may be said, as live."""
@@ -151,6 +151,7 @@ class Replay:
             hints=self._hints,
             request_timeout_s=self._settings.request_timeout_s,
             flow_idle_s=self._settings.flow_idle_s,
+            max_flows=MAX_OPEN,
             protocols=self._protocols,
             redaction=redaction(self._settings.redact),
         )

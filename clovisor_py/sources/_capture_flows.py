@@ -13,7 +13,7 @@ say side `server`: the SYN tells who that is; without one it is the end with the
 spoken to first. Who really is the server is decided from evidence by the engine.
 
 **Bounded**: of the connections that were silent longest, all beyond GENERATION to twice as many are forgotten; if they speak
-again they are new ones, seen from their middle.
+again they are new ones, seen from their middle. Those that ended are remembered for their latecomers, the latest ENDED of them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from clovisor_py.model.segment import ACK, FROM_POD, PEER_OPENED, POD_OPENED, SYN, TCP, TO_POD
+from clovisor_py.model.segment import ACK, FROM_POD, PEER_OPENED, POD_OPENED, RST, SYN, TCP, TO_POD
 from clovisor_py.sources._capture_input import OUTBOUND
 
-GENERATION: Final = 2 * 16384
-"""Directions that are remembered at least; two each for as many connections as the engine follows."""
+MAX_OPEN: Final = 131_072
+"""Connections of a capture that are followed at once: more than one node has. The engine is given the same limit."""
+GENERATION: Final = 2 * MAX_OPEN
+"""Directions that are remembered at least."""
+ENDED: Final = 8192
+"""Directions of ended connections that are remembered: what still comes of them comes within some thousand packets."""
 
 MAPPED: Final = bytes(10) + b"\xff\xff"
 SEQ_MASK: Final = 0xFFFF_FFFF
@@ -49,6 +53,8 @@ class Connections:
     def __init__(self, udp_ports: frozenset[int]) -> None:
         self.young: dict[bytes, Entry] = {}
         self._old: dict[bytes, Entry] = {}
+        self._ended: dict[bytes, Entry] = {}
+        self._half_closed: set[int] = set()
         self._udp_ports = udp_ports
         self._opened = 0
         self.opened_midway: set[int] = set()
@@ -59,17 +65,34 @@ class Connections:
 
         `size`: bytes of an address in the key; `direction`: INBOUND or OUTBOUND where the file says so, else 0.
         """
-        entry = self.young.get(key) or (self._remembered(key, size) if self._old else None)
+        entry = self.young.get(key) or (self._remembered(key, size) if self._old or self._ended else None)
         if entry is not None and not (numbers[2] & SYN and self._another(key, size, entry, numbers)):
             return entry
         return self._open(key, size, transport, interface, direction, numbers)
 
     def _remembered(self, key: bytes, size: int) -> Entry | None:
         back = _back(key, size)
-        entry, other = self._old.pop(key, None), self._old.pop(back, None)
-        if entry is not None and other is not None:
-            self._keep(key, back, entry, other)
-        return entry
+        for past in (self._old, self._ended):
+            entry, other = past.pop(key, None), past.pop(back, None)
+            if entry is not None and other is not None:
+                self._keep(key, back, entry, other)
+                return entry
+        return None
+
+    def end(self, key: bytes, size: int, number: int, tcp_flags: int) -> None:
+        """A FIN or RST passed. After the second FIN, or a RST, little more will come of this connection."""
+        if not tcp_flags & RST and number not in self._half_closed:
+            if len(self._half_closed) >= GENERATION:
+                self._half_closed.clear()
+            self._half_closed.add(number)
+            return
+        self._half_closed.discard(number)
+        for one in (key, _back(key, size)):
+            entry = self.young.pop(one, None)
+            if entry is not None:
+                self._ended[one] = entry
+        while len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def _open(self, key: bytes, size: int, transport: int, interface: int, direction: int, numbers: Numbers) -> Entry:
         self._opened = number = self._opened + 1

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from clovisor_py.errors import CaptureBroken
 
 STANDARD_INPUT: Final = "-"
-CHUNK: Final = 256 * 1024
+CHUNK: Final = 64 * 1024
 """Bytes read at once: some 500 packets, enough that a system call does not matter, few enough to stay in a CPU's cache."""
 GZIP: Final = b"\x1f\x8b"
 LONGEST: Final = 1 << 20

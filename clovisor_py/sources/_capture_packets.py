@@ -43,6 +43,7 @@ MALFORMED: Final = "malformed"
 UNKNOWN_LINK: Final = "of an unknown link type"
 
 _SIGNALS: Final = SYN | FIN | RST
+_ENDS: Final = FIN | RST
 _MORE_OR_OFFSET: Final = 0x3FFF
 Seen = tuple[int, int, "Mark | None"]
 """(time in ns, interface, mark) of a packet."""
@@ -122,6 +123,8 @@ class Decoder:
                             1, 0, 0, 0, 0, 0,
                         )))
                         # fmt: on
+                        if tcp_flags & _ENDS:
+                            self._connections.end(key, 4, flow_id, tcp_flags)
                         continue
                     if not length:
                         acks += 1
@@ -212,9 +215,11 @@ class Decoder:
             direction, told = mark.direction, mark
         elif protocol == UDP and self._copies.is_copy(key, data, time_ns, interface, self._interfaces[interface].link):
             return COPIES
-        *head, flags, _ = self._connections.entry(key, len(source), protocol, interface, direction, numbers[:3])
-        fields = (time_ns, *head, *numbers, flags | told.flags, length, data, *told[2:])
+        number, *head, flags, _ = self._connections.entry(key, len(source), protocol, interface, direction, numbers[:3])
+        fields = (time_ns, number, *head, *numbers, flags | told.flags, length, data, *told[2:])
         self._out.append(Segment._make(fields))
+        if protocol == TCP and numbers[2] & _ENDS:
+            self._connections.end(key, len(source), number, numbers[2])
         return ""
 
 

@@ -12,11 +12,14 @@ from typing import Final
 
 from clovisor_py.errors import CaptureBroken
 from clovisor_py.model.segment import Segment
+from clovisor_py.sources._capture_flows import MAX_OPEN
 from clovisor_py.sources._capture_input import Input, Interface
 from clovisor_py.sources._capture_links import LINKS
 from clovisor_py.sources._capture_packets import ACKS, Decoder
 from clovisor_py.sources._capture_pcap import HEADER, PcapReader, is_pcap
 from clovisor_py.sources._capture_pcapng import PcapngReader, is_pcapng
+
+__all__ = ["MAX_OPEN", "CaptureSource"]
 
 MAGIC: Final = 4
 INCOMPLETE: Final = "IP fragments without the rest"

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from clovisor_py.model.segment import ACK, FROM_POD, PEER_OPENED, POD_OPENED, SYN, TCP, TO_POD, UDP
+from clovisor_py.model.segment import ACK, FIN, FROM_POD, PEER_OPENED, POD_OPENED, SYN, TCP, TO_POD, UDP
 from clovisor_py.sources import _capture_flows
 from clovisor_py.sources._capture_flows import Connections
 from clovisor_py.sources._capture_input import INBOUND, OUTBOUND
@@ -132,3 +132,16 @@ def test_those_that_were_silent_longest_are_forgotten(monkeypatch):
         assert len(capture.connections.young) + len(capture.connections._old) <= 42
     assert capture.sees(0, ports=(2, 80))[0] != silent
     assert capture.sees(0, ports=(1099, 80))[0] == capture.sees(1, ports=(1099, 80))[0]
+
+
+def test_what_ended_is_remembered_for_its_latecomers_only(monkeypatch):
+    monkeypatch.setattr(_capture_flows, "ENDED", 20)
+    capture = Capture()
+    for port in range(1000, 1100):
+        number = capture.sees(0, SYN, 1, ports=(port, 80))[0]
+        key = next(reversed(capture.connections.young))
+        capture.connections.end(key, 4, number, FIN)
+        capture.connections.end(key, 4, number, FIN)
+        assert not capture.connections.young and len(capture.connections._ended) <= 20
+    assert capture.sees(0, ports=(1099, 80))[0] == number
+    assert capture.sees(0, ports=(1000, 80))[0] > number
