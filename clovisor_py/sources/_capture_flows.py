@@ -82,8 +82,6 @@ class Connections:
     def end(self, key: bytes, size: int, number: int, tcp_flags: int) -> None:
         """A FIN or RST passed. After the second FIN, or a RST, little more will come of this connection."""
         if not tcp_flags & RST and number not in self._half_closed:
-            if len(self._half_closed) >= GENERATION:
-                self._half_closed.clear()
             self._half_closed.add(number)
             return
         self._half_closed.discard(number)
@@ -131,6 +129,9 @@ class Connections:
         if len(young) >= GENERATION:
             self._old = young.copy()
             young.clear()
+            self._half_closed.clear()  # of those that go on, the next FIN counts as the first
+        if (past := young.get(key)) is not None:
+            self._half_closed.discard(past[0])
         young[key] = entry
         young[back] = other
 
