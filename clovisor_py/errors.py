@@ -43,6 +43,26 @@ class SinkGone(ExportFailed):
     """Nobody will ever read what an exporter delivers (the pipe's reader has ended); the worker counts it and ends."""
 
 
+class ApiUnavailable(ClovisorError):
+    """The Kubernetes API server cannot be reached, is not known, or does not make sense; tracing goes on with what is known."""
+
+
+class ApiRefused(ClovisorError):
+    """The Kubernetes API server understood a request and said no (a conflict, an object that is not valid)."""
+
+
+class Forbidden(ApiRefused):
+    """The Kubernetes API server does not know who asks (401) or does not allow it (403)."""
+
+
+class NotFound(ApiRefused):
+    """The Kubernetes API server has no such object, or no such kind (404)."""
+
+
+class Gone(ApiRefused):
+    """What a list or a watch wanted to go on from is too old for the Kubernetes API server (410): start over."""
+
+
 class CaptureBroken(ClovisorError):
     """A capture file that is none, that cannot be read, or that breaks off; what came before it was read."""
 

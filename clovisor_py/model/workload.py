@@ -25,9 +25,14 @@ class Workload:
     node: str = ""
     owner: str = ""
     service: str = ""
+    kind: str = ""
+    """`pod`, `service` or `node`, where the API server said so."""
+    uid: str = ""
+    """Of a pod: tells two of the same name apart."""
 
     def as_dict(self) -> dict[str, str]:
         """Only the fields that are known."""
         fields = {"name": self.name, "namespace": self.namespace, "node": self.node}
         fields |= {"owner": self.owner, "service": self.service}
+        fields |= {"kind": self.kind, "uid": self.uid}
         return {key: value for key, value in fields.items() if value}

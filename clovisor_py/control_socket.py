@@ -1,0 +1,282 @@
+"""Control socket: what operators ask the agent that runs on this node, over a unix socket that only its owner may open.
+
+One request, one answer, each a line of JSON, then the connection is closed:
+
+    {"what": "snapshot"}                                         -> {"answer": {…}}
+    {"what": "pod", "namespace": "shop", "name": "cart-7d9f"}    -> {"answer": {…} or null}
+    anything else                                                -> {"error": "a sentence"}
+
+The server is one thread over non-blocking sockets. It answers from the snapshot that was published last, so nobody who asks,
+however slowly or however much, makes the agent wait. Requests, connections and their time are bounded, and what is turned away
+is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import socket
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
+from clovisor_py.snapshot import Json, Pod, Snapshot, as_json
+
+DEFAULT_PATH: Final = Path("/run/clovisor/control.sock")
+REQUEST_BYTES: Final = 4096
+"""Longest request: a namespace and a name are at most 63 and 253 characters."""
+CONNECTIONS: Final = 16
+"""Open at once: operators are few. More are closed at once (`refused["too many"]`)."""
+PATIENCE_S: Final = 10.0
+"""A connection that takes longer, in whatever way, is closed (`refused["too slow"]`): it holds one of CONNECTIONS."""
+LOOK_S: Final = 1.0
+"""How late that may be noticed."""
+ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Longest answer that a client takes: a snapshot of a full node is under a megabyte."""
+CHUNK: Final = 64 * 1024
+NO_AGENT: Final = "no agent answers at {} ({}): run this as root on a node where `clovisor agent` runs, or in its container."
+
+_log = logging.getLogger(__name__)
+
+
+class Request(NamedTuple):
+    """What somebody asks for."""
+
+    what: str
+    namespace: str = ""
+    name: str = ""
+
+
+Answer = Callable[[Request], Json]
+"""Must not block; what it answers goes to `json.dumps`. A ClovisorError that it raises is told to who asked."""
+Find = Callable[[str, str], Pod | None]
+"""(namespace, name) to what the cluster-wide index knows of a pod that is not on this node. Must not block."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    until: float
+    request: bytearray = field(default_factory=bytearray)
+    answer: memoryview | None = None
+
+
+class ControlSocket:
+    """The server. `find` names pods of other nodes; `with` closes it. `publish` may come before `serve`, from any thread."""
+
+    def __init__(self, path: Path = DEFAULT_PATH, find: Find | None = None) -> None:
+        self._path = path
+        self._find = find
+        self._snapshot = Snapshot()
+        self._answer: Answer = self.answer
+        self._thread: threading.Thread | None = None
+        self.refused: Counter[str] = Counter()
+        """Connections that got no answer: `too many`, `too slow`, `too long`, `gone`."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """From now on answers come from this one. Costs an assignment."""
+        self._snapshot = snapshot
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The last one that was published."""
+        return self._snapshot
+
+    def answer(self, request: Request) -> Json:
+        """What `serve` answers where it is told nothing else."""
+        snapshot = self._snapshot
+        if request.what == "snapshot":
+            return as_json(snapshot)
+        if request.what != "pod":
+            raise UsageError(f"this agent knows no request '{request.what[:40]}': use the clovisor of its own version.")
+        pod = next((pod for pod in snapshot.pods if (pod.namespace, pod.name) == request[1:]), None)
+        if pod is None and self._find is not None:
+            pod = self._find(request.namespace, request.name)
+        return None if pod is None else as_json(pod)
+
+    def serve(self, answer: Answer | None = None) -> None:
+        """Listen, and answer from a thread of its own. Raises EnvironmentLacking where the socket cannot be made."""
+        self._answer = answer or self.answer
+        self._listener = _listen(self._path)
+        self._inode = self._path.stat().st_ino
+        self._wake, self._woken = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        for sock in (self._listener, self._woken):
+            self._selector.register(sock, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="control socket", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer nobody any more, and take the socket away. May be called again."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._wake.send(b"x")
+        thread.join()
+        for sock in (self._wake, self._woken, self._listener):
+            sock.close()
+        try:
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+        except OSError as error:
+            _log.debug("the control socket %s is gone already (%s)", self._path, error)
+
+    def __enter__(self) -> ControlSocket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # The thread.
+
+    def _run(self) -> None:
+        connections: dict[socket.socket, _Connection] = {}
+        while True:
+            for key, _ in self._selector.select(LOOK_S):
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                if sock is self._woken:
+                    for each in list(connections):
+                        self._drop(connections, each)
+                    self._selector.close()
+                    return
+                if sock is self._listener:
+                    self._accept(connections)
+                elif sock in connections:
+                    self._go_on(connections, sock)
+            now = time.monotonic()
+            for sock in [sock for sock, one in connections.items() if one.until <= now]:
+                self._drop(connections, sock, "too slow")
+
+    def _accept(self, connections: dict[socket.socket, _Connection]) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:  # it went away again, or there is no file descriptor left for it
+            self.refused["gone"] += 1
+            _log.debug("a connection could not be accepted: %s", error)
+            return
+        if len(connections) >= CONNECTIONS:
+            self.refused["too many"] += 1
+            sock.close()
+            return
+        sock.setblocking(False)
+        connections[sock] = _Connection(time.monotonic() + PATIENCE_S)
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def _drop(self, connections: dict[socket.socket, _Connection], sock: socket.socket, refused: str = "") -> None:
+        self.refused[refused] += bool(refused)
+        del connections[sock]
+        self._selector.unregister(sock)
+        sock.close()
+
+    def _go_on(self, connections: dict[socket.socket, _Connection], sock: socket.socket) -> None:
+        """Read some more of the request, or write some more of the answer."""
+        one = connections[sock]
+        try:
+            if one.answer is None:
+                self._read(sock, one)
+            else:
+                one.answer = one.answer[sock.send(one.answer[:CHUNK]) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            _log.debug("who asked has gone (%s)", error)
+            self._drop(connections, sock, "gone")
+            return
+        if one.answer is not None and not one.answer:
+            self._drop(connections, sock)
+
+    def _read(self, sock: socket.socket, one: _Connection) -> None:
+        data = sock.recv(REQUEST_BYTES)
+        one.request += data
+        line, ended, _ = bytes(one.request).partition(b"\n")
+        if len(line) > REQUEST_BYTES:
+            self.refused["too long"] += 1
+            one.answer = _line({"error": f"a request of more than {REQUEST_BYTES} bytes is none: ask for one pod at a time."})
+        elif ended:
+            one.answer = self._answered(line)
+        elif not data:
+            raise ConnectionResetError("it ended before its request did")
+        else:
+            return
+        self._selector.modify(sock, selectors.EVENT_WRITE)
+
+    def _answered(self, line: bytes) -> memoryview:
+        try:
+            return _line({"answer": self._answer(_request(line))})
+        except ClovisorError as error:
+            return _line({"error": str(error)})
+        except Exception as error:  # noqa: BLE001 (whatever it was, the others still want their answers)
+            _log.error("a request could not be answered", exc_info=error)
+            return _line({"error": f"the agent failed ({type(error).__name__}), its log says how: please report it."})
+
+
+def ask(request: Request, path: Path = DEFAULT_PATH, timeout_s: float = PATIENCE_S) -> Json:
+    """The client: what the agent answers. Raises EnvironmentLacking where none does, ClovisorError with what it objects."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(str(path))
+            sock.sendall(_line(request._asdict()))
+            found = json.loads(_received(sock, time.monotonic() + timeout_s))
+    except OSError as error:
+        raise EnvironmentLacking(NO_AGENT.format(path, error.strerror or error)) from error
+    except ValueError as error:
+        raise EnvironmentLacking(NO_AGENT.format(path, "what answers there speaks no JSON")) from error
+    if not isinstance(found, dict) or "answer" not in found:
+        said = found.get("error") if isinstance(found, dict) else ""
+        raise ClovisorError(str(said or f"the agent at {path} gave no answer: use the clovisor of its own version."))
+    return found["answer"]
+
+
+def _received(sock: socket.socket, until: float) -> bytes:
+    data = bytearray()
+    while part := sock.recv(CHUNK):
+        data += part
+        if len(data) > ANSWER_BYTES or time.monotonic() > until:
+            raise TimeoutError("its answer takes too long")
+    if not data:
+        raise ConnectionResetError("it hung up: too many ask at once")
+    return bytes(data)
+
+
+def _line(message: Json) -> memoryview:
+    return memoryview(json.dumps(message).encode() + b"\n")
+
+
+def _request(line: bytes) -> Request:
+    try:
+        message = json.loads(line)
+        fields = {name: message[name] for name in Request._fields if name in message}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError("a request is one JSON object a line: use `clovisor pods` or `clovisor explain`.") from error
+    if "what" not in fields or not all(isinstance(value, str) for value in fields.values()):
+        raise UsageError("a request says `what` it wants, as a string: use `clovisor pods` or `clovisor explain`.")
+    return Request(**fields)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket, 0600 from its first moment. What a killed predecessor left is replaced: the datapath's lock says that
+    there is only one agent.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+        listener.listen(CONNECTIONS)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentLacking(f"the control socket {path} cannot be made ({error}): give the agent another path.") from error
+    return listener

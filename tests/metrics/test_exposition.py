@@ -1,0 +1,194 @@
+"""What Prometheus gets: names of OpenTelemetry, buckets true to the histogram, ledgers that add up; always readable."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from clovisor_py.metrics._families import COMMON, DATABASE, cumulative
+from clovisor_py.metrics._ledgers import TURN_BITS
+from clovisor_py.metrics.exposition import Exposition
+from clovisor_py.metrics.histogram import Histogram
+from clovisor_py.metrics.red import Red
+from clovisor_py.model.session import Outcome, Side
+from clovisor_py.snapshot import Ended, Exporter, Pod, Resource, State, Unparsed
+from tests.support.sessions import ANY_SESSION, pod, session
+from tests.support.snapshots import snapshot, traced
+
+ENDS = {"client_namespace": "", "client": "10.0.0.9", "server_namespace": "", "server": "web", "protocol": "http"}
+
+
+def exposition(*sessions, found=None):
+    red = Red()
+    for one in sessions:
+        red.add(one)
+    return Exposition(lambda: red, lambda: found if found is not None else snapshot(traced()))
+
+
+def samples(made):
+    """(name, labels) to value; fails where one is told twice."""
+    page, content_type = made.render()
+    assert content_type.startswith("text/plain")
+    found = {}
+    for family in read_text(page.decode()):
+        for one in family.samples:
+            key = (one.name, frozenset(one.labels.items()))
+            assert key not in found, key
+            found[key] = one.value
+    return found
+
+
+def value(made, name, **labels):
+    return samples(made).get((name, frozenset(labels.items())))
+
+
+def named(made, name):
+    return {key: number for key, number in samples(made).items() if key[0] == name}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "side", "name"),
+    [
+        ("http.request.method", Side.SERVER, "http_server_request_duration_seconds"),
+        ("http.request.method", Side.CLIENT, "http_client_request_duration_seconds"),
+        ("rpc.method", Side.SERVER, "rpc_server_call_duration_seconds"),
+        ("rpc.method", Side.CLIENT, "rpc_client_call_duration_seconds"),
+        ("db.system.name", Side.SERVER, "db_client_operation_duration_seconds"),
+        ("messaging.system", Side.CLIENT, "messaging_client_operation_duration_seconds"),
+        ("dns.question.name", Side.SERVER, "dns_lookup_duration_seconds"),
+        ("tls.protocol.name", Side.SERVER, "clovisor_session_duration_seconds"),
+    ],
+)
+def test_names_come_from_attributes(attribute, side, name):
+    made = exposition(session(side=side, protocol="new", attributes={"server.port": 80, attribute: "x"}))
+    [(key, count)] = named(made, f"{name}_count").items()
+    assert count == 1
+    labels = dict(key[1])
+    assert ("side" in labels) is not ("http" in name or "rpc" in name)
+    assert (labels["client"], labels["server"], labels["protocol"]) == ("10.0.0.9", "web", "new")
+
+
+def test_an_rpc_is_not_http_though_it_rides_on_it():
+    made = exposition(session(protocol="grpc", attributes={"http.request.method": "POST", "rpc.method": "a/B"}))
+    assert named(made, "rpc_server_call_duration_seconds_count")
+    assert not named(made, "http_server_request_duration_seconds_count")
+
+
+def test_a_series_keeps_its_name_when_a_stranger_becomes_the_slowest():
+    red = Red()
+    made = Exposition(lambda: red, snapshot)
+    red.add(session())
+    assert named(made, "http_server_request_duration_seconds_count")
+    red.add(session(duration_ns=10**10, attributes={}))
+    assert list(named(made, "http_server_request_duration_seconds_count").values()) == [2]
+    assert not named(made, "clovisor_session_duration_seconds_count")
+
+
+def test_durations_calls_statuses_and_errors():
+    made = exposition(session(), session(duration_ns=212_000_000, status="503", outcome=Outcome.ERROR))
+    name = "http_server_request_duration_seconds"
+    assert value(made, f"{name}_bucket", **ENDS, le="0.005") == 1
+    assert value(made, f"{name}_bucket", **ENDS, le="0.25") == 2
+    assert value(made, f"{name}_bucket", **ENDS, le="+Inf") == value(made, f"{name}_count", **ENDS) == 2
+    assert value(made, f"{name}_sum", **ENDS) == pytest.approx(0.2161)
+    assert value(made, "clovisor_calls_total", **ENDS, side="server") == 2
+    assert value(made, "clovisor_answers_total", **ENDS, side="server", status="200") == 1
+    assert value(made, "clovisor_errors_total", **ENDS, side="server", status="503") == 1
+
+
+def test_both_workloads_are_labels():
+    made = exposition(session(client_workload=pod("web-1", "web"), server_workload=pod("cart-1", "cart")))
+    labels = {"client_namespace": "shop", "client": "web", "server_namespace": "shop", "server": "cart"}
+    assert value(made, "http_server_request_duration_seconds_count", **labels, protocol="http") == 1
+
+
+def test_one_way_sessions_count_and_take_no_time():
+    made = exposition(session(outcome=Outcome.ONE_WAY))
+    assert value(made, "clovisor_calls_total", **ENDS, side="server") == 1
+    assert not any("duration" in name and "turn" not in name for name, _ in samples(made))
+
+
+def test_the_pods_ledger_adds_up():
+    segments = (Ended("seen", "", 100), Ended("captured", "", 90), Ended("cut", "head", 7), Ended("lost", "ring full", 3))
+    made = exposition(found=snapshot(traced(segments=segments), Pod("shop", "idle")))
+    found = {dict(labels)["stage"]: number for (_, labels), number in named(made, "clovisor_segments_total").items()}
+    assert found == {"seen": 100, "captured": 90, "cut": 7, "lost": 3}
+    own = {"namespace": "shop", "pod": "cart-7d9f"}
+    assert value(made, "clovisor_turns_total", **own, stage="seen", reason="", direction="to_pod") == 404
+    assert value(made, "clovisor_sessions_total", **own, stage="made", reason="ok") == 398
+    assert value(made, "clovisor_pods", state="traced") == value(made, "clovisor_pods", state="not selected") == 1
+
+
+def test_turns_by_latency():
+    made = exposition(found=snapshot(traced()))
+    buckets = named(made, "clovisor_turn_duration_seconds_bucket")
+    mine = {float(dict(labels)["le"]): number for (_, labels), number in buckets.items() if ("direction", "from_pod") in labels}
+    assert len(mine) == len(TURN_BITS) + 1
+    assert {number for le, number in mine.items() if le < 2**21 / 1e9} == {0}
+    assert {number for le, number in mine.items() if le >= 2**21 / 1e9} == {400}
+
+
+def test_a_pod_that_is_being_replaced_is_told_once():
+    made = exposition(found=snapshot(traced(), traced(uid="u0", state=State.NOT_RUNNING, segments=(Ended("seen", "", 1),))))
+    assert list(named(made, "clovisor_segments_total").values()) == [81_332, 81_332]
+
+
+def test_the_node():
+    found = snapshot(
+        engine={"payload": 9, "buffered": 3},
+        unparsed=(Unparsed(443, "encrypted", 2),),
+        resources=(Resource("pods", True, 0, 12), Resource("jobs")),
+        exporters=(
+            Exporter("otlp://h?token=secret", 10, 7, 1, {"queue full": 2}),
+            Exporter("otlp://h?token=other", 1, 1, 0),
+        ),
+        shedding=True,
+        repairs=3,
+    )
+    made = exposition(found=found)
+    assert b"secret" not in made.render()[0]
+    assert value(made, "clovisor_exported_sessions_total", exporter="otlp://h", stage="offered", reason="") == 11
+    assert value(made, "clovisor_exported_sessions_total", exporter="otlp://h", stage="dropped", reason="queue full") == 2
+    assert value(made, "clovisor_engine_total", event="payload") == 9
+    assert value(made, "clovisor_engine_buffered_bytes") == 3
+    assert value(made, "clovisor_unparsed_flows_total", port="443", reason="encrypted") == 2
+    assert (value(made, "clovisor_api_synced", resource="pods"), value(made, "clovisor_api_synced", resource="jobs")) == (1, 0)
+    assert (value(made, "clovisor_shedding"), value(made, "clovisor_repairs_total")) == (1, 3)
+    assert value(made, "clovisor_build_info", version="0.1.0", node="n2") == 1
+
+
+@given(st.lists(ANY_SESSION, max_size=5))
+def test_whatever_was_on_the_wire_both_formats_parse(sessions):
+    made = exposition(*sessions)
+    samples(made)
+    page, content_type = made.render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert list(read_openmetrics(page.decode()))
+
+
+@given(st.lists(st.integers(0, 10**11), max_size=50), st.sampled_from([COMMON, DATABASE]))
+def test_buckets_only_grow_and_are_right_to_three_percent(durations, bounds):
+    histogram = Histogram()
+    for ns in durations:
+        histogram.add(ns)
+    found, total = cumulative(histogram, bounds)
+    assert [float(le) for le, _ in found] == [*bounds, float("inf")]
+    assert [count for _, count in found] == sorted(count for _, count in found)
+    assert found[-1][1] == len(durations)
+    assert total == pytest.approx(sum(durations) / 1e9)
+    for bound, (_, count) in zip(bounds, found, strict=False):
+        ns = bound * 1e9
+        assert sum(one <= ns * 0.968 for one in durations) <= count <= sum(one <= ns * 1.032 for one in durations)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
+def test_promtool_has_nothing_to_say():
+    page, _ = exposition(session(), session(protocol="x", attributes={})).render()
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
