@@ -29,7 +29,7 @@ test: setup-test ## set up, then all checks: lint, format, types, layers, tests 
 bench: setup-test ## set up, then measure what tracing costs
 	@$(BIN)/python tools/bench $(ARGS)
 
-lint: ## ruff check
+lint: ## ruff check (this and what follows: after `make test` has set them up)
 	@$(BIN)/ruff check .
 
 format: ## ruff format, as a question (`.venv/bin/ruff format` answers it)

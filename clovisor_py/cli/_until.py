@@ -12,6 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
+
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C where a command has no better answer (128 + SIGINT)."""
 
 
 class Until:

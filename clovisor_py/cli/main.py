@@ -18,11 +18,9 @@ from typing import NoReturn
 import click
 
 from clovisor_py import __version__, cli
+from clovisor_py.cli._until import INTERRUPTED
 from clovisor_py.errors import ClovisorError
 from clovisor_py.model.text import printable
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C where a command has no better answer (128 + SIGINT)."""
 
 
 class Printable(logging.Formatter):
@@ -79,6 +77,9 @@ def main() -> None:
         status = error.exit_status
     except click.exceptions.Abort:
         status = INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        status = error.exit_code
     except click.ClickException as error:
         asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "clovisor"
         click.echo(f"clovisor: {error.format_message().replace(chr(10), ' ')} See {asked} --help.", err=True)

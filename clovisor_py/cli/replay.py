@@ -13,7 +13,7 @@ import click
 
 from clovisor_py.cli import _summary
 from clovisor_py.cli._options import Shown, session_options
-from clovisor_py.cli._until import until
+from clovisor_py.cli._until import INTERRUPTED, until
 from clovisor_py.errors import CaptureBroken
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.model.text import printable
@@ -54,7 +54,7 @@ def _seldom_collected() -> Iterator[None]:
 
 
 @click.command(name="replay")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True, readable=False))
 @session_options
 def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
     """Show what was said in captures; then a summary.
@@ -97,4 +97,7 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
         fanout.close()
         for line in _summary.replay_lines(replay.report()):
             shown.say(line)
+    if stop.asked:
+        shown.say("interrupted: this is a part of what the files hold")
+        return INTERRUPTED
     return 0 if whole else 1

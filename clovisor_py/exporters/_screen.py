@@ -125,6 +125,10 @@ def session_line(session: Session, screen: Screen) -> str:
 
 def status_of(session: Session) -> str:
     """What the server said; where it said nothing, how the session ended."""
+    if session.still_open:
+        return "open"
+    if session.attributes.get("clovisor.response") == "not seen":
+        return session.status or "not seen"
     if session.outcome in (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED):
         return str(session.outcome.value)
     return session.status or ("" if session.outcome is Outcome.ONE_WAY else str(session.outcome.value))
@@ -144,7 +148,10 @@ def summary_lines(total: Calls, seconds: float) -> list[str]:
     failed = _plural(total.errors, "error") + (f" ({percent(total.errors, total.calls)})" if total.errors else "")
     lines = [f"{counts} · {quantiles} · {failed}" if total.calls else counts]
     if total.slowest is not None:
-        lines.append("  slowest  " + " · ".join([_slowest(total.slowest), *_errors(total.error_statuses)]))
+        lines.append("  slowest  " + _slowest(total.slowest))
+    if total.errors:
+        hidden = len(total.error_statuses) - SHOWN_ERRORS
+        lines.append("  errors   " + " · ".join([*_errors(total.error_statuses), *["…"] * (hidden > 0)]))
     return lines
 
 
@@ -194,7 +201,9 @@ def _time(time_ns: int, screen: Screen) -> str:
 
 
 def _title(session: Session) -> str:
-    return f"{session.operation or session.protocol} {session.resource}".rstrip(" ")
+    operation = session.operation or session.protocol
+    said_already = session.resource.removeprefix("/") == operation  # a gRPC method is its own path
+    return operation if said_already else f"{operation} {session.resource}".rstrip(" ")
 
 
 def _what(session: Session, screen: Screen) -> str:

@@ -16,6 +16,8 @@ from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.session import Outcome, Part, Session
 
 SILENT: Final = "nothing was said"
+NOT_CAPTURED: Final = "not captured"
+"""The kernel counted what was said, and none of it came up: the budget was used up."""
 UNDECIDED: Final = "unknown protocol"
 
 

@@ -20,6 +20,7 @@ from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.stream import Piece
 from clovisor_py.flows.table import Flow
+from clovisor_py.flows.terms import NOT_ASKED, Terms
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols import _api
@@ -50,17 +51,18 @@ class Delivery:
     """
 
     __slots__ = (
+        "_captures",
         "_control",
         "_cursor",
         "_emit",
-        "_hints",
         "_ledger",
         "_memories",
         "_names",
         "_protocols",
-        "_redaction",
         "_riders",
         "_watch",
+        "default",
+        "terms",
     )
 
     def __init__(
@@ -77,16 +79,28 @@ class Delivery:
         self._control = control
         self._emit = emit
         self._watch = watch
-        self._redaction = redaction
+        self.default = Terms(hints, redaction)
+        """What holds at a veth that has no terms of its own."""
+        self.terms: dict[int, Terms] = {}
+        """By interface."""
         self._cursor = Cursor(b"")
         self._protocols = tuple(protocols)
-        self._hints = hints
         self._names = by_any_name(self._protocols)
+        self._captures = {protocol.name: protocol.capture.value for protocol in self._protocols}
         self._memories: dict[str, dict[Any, Any]] = {}
         self._riders: dict[str, tuple[Protocol, ...]] = {}
         for protocol in self._protocols:
             if protocol.over:
                 self._riders[protocol.over] = (*self._riders.get(protocol.over, ()), protocol)
+
+    def terms_of(self, flow: Flow) -> Terms:
+        """What holds at its veth."""
+        return self.terms.get(flow.interface, self.default)
+
+    def capture(self, flow: Flow) -> None:
+        """Tell the kernel how much of it is wanted now."""
+        wanted = self._captures[flow.protocol] if flow.readers is not None else FULL
+        self._control.capture(flow.id, self.terms_of(flow).capture or wanted)
 
     def deliver_all(self, flow: Flow, direction: int, pieces: Iterable[Piece]) -> None:
         """Each of them; the ledger learns of those behind one that ended in an exception."""
@@ -118,7 +132,7 @@ class Delivery:
             self.hand(flow, direction, piece)
         elif not flow.opaque:
             if flow.detector is None:
-                flow.detector = Detector(self._protocols, self._hints, flow.ports, flow.mid_stream, flow.udp)
+                flow.detector = Detector(self._protocols, self.terms_of(flow).hints, flow.ports, flow.mid_stream, flow.udp)
             verdict = flow.detector.offer(direction, piece, turn)
             if verdict is not None:
                 self.decide(flow, verdict, piece.time_ns)
@@ -179,7 +193,7 @@ class Delivery:
             self.decide(flow, Verdict(protocol, 1 - flow.server), rest.time_ns, waiting)
         else:
             flow.tally = Tally(rest.time_ns)
-            self._control.capture(flow.id, FULL)
+            self.capture(flow)
             waiting.abandon(rest.time_ns)
         for whose, piece in unread:
             if piece.length:
@@ -192,14 +206,17 @@ class Delivery:
         if protocol is None or detector is None:
             self.give_up(flow, UNDECIDED, now_ns)
             return
-        flow.tally = None
-        flow.server = 1 - verdict.client
+        flow.server, terms = 1 - verdict.client, self.terms_of(flow)
+        if terms.refuses(flow.server, *flow.peer):
+            self.ignore(flow)
+            return
+        flow.tally, flow.protocol = None, protocol.name
         facts = flow.facts(protocol.sessions)
         flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, _Watch(self._watch, flow.id))
         self._take_over(flow.pairing, waiting, now_ns)
         name = protocol.name
         riders, memory = self._riders.get(name, ()), self._memories.setdefault(name, {})
-        parser = protocol.parser(Setup(self._redaction, flow.udp, riders, memory, not flow.mid_stream))
+        parser = protocol.parser(Setup(terms.redaction, flow.udp, riders, memory, not flow.mid_stream))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT
@@ -208,7 +225,7 @@ class Delivery:
             reader.begin(flow.mid_stream, verdict.aligned[direction])
             readers.append(reader)
         flow.readers = (readers[0], readers[1])
-        self._control.capture(flow.id, protocol.capture.value)
+        self.capture(flow)
         flow.speaker = -1
         for direction, piece in detector.pieces:
             turn = direction != flow.speaker
@@ -263,3 +280,20 @@ class Delivery:
             self._control.capture(flow.id, NONE)
         if pairing is not None:
             pairing.abandon(now_ns)
+
+    def ignore(self, flow: Flow) -> None:
+        """None of our business: no session will tell of it."""
+        for stream in flow.streams:
+            self._ledger.opaque += sum(piece.weight for piece in stream.forget_held())
+        self._ledger.flows_not_asked += 1
+        flow.detector, flow.tally, flow.opaque, flow.why = None, None, True, NOT_ASKED
+        self._control.capture(flow.id, NONE)
+
+    def reopen(self, flow: Flow, now_ns: int) -> None:
+        """Look again at a flow that nobody reads, from its middle: what was not captured meanwhile is not known."""
+        for stream in flow.streams:
+            self._ledger.opaque += sum(piece.weight for piece in stream.forget_held())
+            stream.renew()
+        flow.detector, flow.opaque, flow.mid_stream, flow.speaker = None, False, True, -1
+        flow.why, flow.tally = UNDECIDED, flow.tally or Tally(now_ns)
+        self.capture(flow)

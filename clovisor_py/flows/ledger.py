@@ -28,6 +28,7 @@ class Ledger:
         "flows_evicted",  # pushed out by newer ones (max_flows)
         "flows_expired",  # silent for flow_idle_s
         "flows_mid_stream",  # first seen in their middle
+        "flows_not_asked",  # outgoing connections that the operator's egress rules leave out
         "flows_one_direction",  # the other direction never passed this veth
         "flows_opened",
         "flows_unparsed",  # of unknown protocol, or given up
@@ -68,6 +69,7 @@ class Ledger:
     flows_evicted: int
     flows_expired: int
     flows_mid_stream: int
+    flows_not_asked: int
     flows_one_direction: int
     flows_opened: int
     flows_unparsed: int

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.sessions import END, Facts, SessionMaker
+from clovisor_py.flows.sessions import Facts, SessionMaker
 from clovisor_py.model.message import Message
-from clovisor_py.model.session import Outcome, Session
+from clovisor_py.model.session import END, Outcome, Session
 
 MAX_PENDING: Final = 8192
 """Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first."""

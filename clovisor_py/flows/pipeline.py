@@ -20,17 +20,19 @@ from typing import Final
 
 from clovisor_py.flows import connection
 from clovisor_py.flows.agenda import Agenda
-from clovisor_py.flows.connection import SILENT, Ending
+from clovisor_py.flows.connection import NOT_CAPTURED, SILENT, Ending
 from clovisor_py.flows.control import Control, NoControl
 from clovisor_py.flows.deadlines import Deadlines
 from clovisor_py.flows.delivery import Delivery
 from clovisor_py.flows.detect import resolve
+from clovisor_py.flows.following import follow
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.loop import GivenUp, Handover
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.stream import MAX_WINDOW, SEQ_MASK, Piece
 from clovisor_py.flows.table import MAX_FLOWS, Flow, FlowTable
-from clovisor_py.model.segment import ACK, CONTINUED, FIN, PEER_OPENED, POD_OPENED, RST, SYN, TURN, Segment
+from clovisor_py.flows.terms import Terms
+from clovisor_py.model.segment import ACK, CONTINUED, FIN, FROM_POD, PEER_OPENED, POD_OPENED, RST, SYN, TO_POD, TURN, Segment
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._redaction import DEFAULT, Redaction
@@ -41,6 +43,7 @@ __all__ = ["Control", "NoControl", "Pipeline"]
 STILL_OPEN: Final = "still open when tracing ended"
 EVICTED: Final = "forgotten: too many connections"
 IDLE: Final = "forgotten: silent for too long"
+NOT_TRACED: Final = "its pod is traced no more"
 
 _SIGNALS = SYN | FIN | RST
 _NO_HINTS: Mapping[int, str] = MappingProxyType({})
@@ -64,7 +67,7 @@ class Pipeline:
         control: Control | None = None,
         redaction: Redaction = DEFAULT,
     ) -> None:
-        known = registry() if protocols is None else protocols
+        known = self._known = registry() if protocols is None else protocols
         self.ledger = Ledger()
         self._idle_ns = int(flow_idle_s * 1e9)
         self._table = FlowTable(self.ledger, max_flows)
@@ -88,6 +91,35 @@ class Pipeline:
         """(server port, reason, flows) of what nobody could read so far, most frequent first. Port 0: all further ports."""
         counts = [(port, reason, flows) for (port, reason), flows in self.ledger.unparsed.items()]
         return sorted(counts, key=lambda row: (-row[2], row[0], row[1]))
+
+    def set_terms(
+        self,
+        interface: int,
+        hints: Mapping[int, str],
+        redaction: Redaction,
+        now_ns: int,
+        *,
+        capture: str | None = None,
+        permits: Callable[[str, int], bool] | None = None,
+    ) -> list[Session]:
+        """What holds for a veth from now on (see `flows.terms`); hints for all veths still count, after these.
+
+        Open flows follow; answers the sessions that this ended. Raises UsageError for a name that no protocol has.
+        """
+        delivery = self._delivery
+        told = {**delivery.default.hints, **resolve(hints, self._known)}
+        before = delivery.terms.get(interface, delivery.default)
+        delivery.terms[interface] = Terms(told, redaction, capture, permits)
+        for flow in [flow for flow in self._table.flows.values() if flow.interface == interface]:
+            self._guarded(flow, now_ns, partial(follow, delivery, before=before))
+        return self._taken()
+
+    def drop(self, interface: int, now_ns: int) -> list[Session]:
+        """The veth is traced no more: its flows end here, its terms are forgotten. Answers the sessions that this ended."""
+        for flow in [flow for flow in self._table.flows.values() if flow.interface == interface]:
+            self._leave(flow, NOT_TRACED, now_ns)
+        self._delivery.terms.pop(interface, None)
+        return self._taken()
 
     def feed(self, batch: Iterable[Segment]) -> list[Session]:
         """Take segments in the order in which they passed; answer the sessions that they completed."""
@@ -167,6 +199,8 @@ class Pipeline:
             return None
         flow = table.open(segment)
         flow.opener = _opener(segment)
+        if flow.opener == FROM_POD and self._delivery.terms_of(flow).refuses(TO_POD, *flow.peer):
+            self._delivery.ignore(flow)
         ledger.flows_mid_stream += flow.mid_stream
         for surplus in table.surplus():
             self._leave(surplus, EVICTED, segment.time_ns)
@@ -280,10 +314,14 @@ class Pipeline:
         if flow.tally is None:
             return
         said = any(side.segments for side in flow.tally.sides)
-        counted = self._control.counted(flow.connection) if flow.opaque else None
-        reason = flow.why if said or flow.opaque else SILENT
+        counted = self._control.counted(flow.connection)
+        heard = counted is not None and any(side.segments for side in counted)
+        reason = flow.why if said or flow.opaque else NOT_CAPTURED if heard else SILENT
         if flow.server < 0:
             flow.server = flow.likely_server
+            if self._delivery.terms_of(flow).refuses(flow.server, *flow.peer):
+                self.ledger.flows_not_asked += 1
+                return
         facts = flow.facts("udp" if flow.udp else "tcp")
         self.ledger.sessions += 1
         self._out.append(connection.session(flow.tally, facts, flow.server, reason, ending, counted, flow.mid_stream))

@@ -10,14 +10,12 @@ from typing import Final, NamedTuple
 
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.model.message import SERVER, Message
-from clovisor_py.model.session import Outcome, Part, Session, Side
+from clovisor_py.model.session import END, Outcome, Part, Session, Side
 from clovisor_py.model.workload import Endpoint
 
 UNSEEN_REQUEST: Final = "clovisor.request"
 UNSEEN_RESPONSE: Final = "clovisor.response"
 NOT_SEEN: Final = "not seen"
-END: Final = "clovisor.end"
-"""Attribute: why Clovisor, not the application, ended the session."""
 SEEN: Final = "clovisor.seen"
 ONE_DIRECTION: Final = "one direction"
 REPEATED: Final = "clovisor.repeated"

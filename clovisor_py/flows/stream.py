@@ -78,6 +78,10 @@ class Stream:
         if self.next_seq == UNKNOWN_SEQ:
             self.next_seq = (seq + 1) & SEQ_MASK
 
+    def renew(self) -> None:
+        """Nobody followed it for a while: the next segment is wherever it is now."""
+        self.next_seq = UNKNOWN_SEQ
+
     def push(self, piece: Piece) -> list[Piece]:
         """Take a segment; answer what is now in order (empty where it has to wait or brings nothing new)."""
         if self.next_seq == UNKNOWN_SEQ:

@@ -55,6 +55,7 @@ class Flow:
         "pairing",
         "peer",
         "pod",
+        "protocol",
         "readers",
         "seen",
         "server",
@@ -74,6 +75,8 @@ class Flow:
         self.streams = (Stream(ledger), Stream(ledger))
         self.readers: tuple[Reader, Reader] | None = None
         self.pairing: Pairing | None = None
+        self.protocol = ""
+        """Whose readers these are; of a flow that is opaque, whose they were."""
         self.detector: Detector | None = None
         """From the first byte until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
         self.ended = False

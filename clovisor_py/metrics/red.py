@@ -82,15 +82,15 @@ class Red:
         edge = self._edges.get(key) or self._new(key)
         edge.calls += 1
         outcome = session.outcome
-        if outcome is Outcome.ONE_WAY:
+        if outcome is Outcome.ONE_WAY or session.still_open:
             return
         status = session.status or outcome.value
         if outcome is not Outcome.OK:
             edge.errors += 1
             _count(edge.error_statuses, status)
         _count(edge.statuses, status)
-        if session.connection:
-            return  # how long a connection lives says nothing of how long anybody waited
+        if session.connection or (session.request is None and not session.ttfb_ns):
+            return  # a connection's life, or an answer to what was not seen: nobody knows how long somebody waited
         durations = edge.durations
         if session.duration_ns > durations.max_ns or edge.slowest is None:
             edge.slowest = session

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.workload import Endpoint, Workload
+
+END: Final = "clovisor.end"
+"""Attribute: why Clovisor, not the application, ended the session."""
 
 
 class Side(str, Enum):
@@ -88,7 +91,12 @@ class Session:
     @property
     def failed(self) -> bool:
         """Whether RED counts it among the errors."""
-        return self.outcome not in (Outcome.OK, Outcome.ONE_WAY)
+        return self.outcome not in (Outcome.OK, Outcome.ONE_WAY) and not self.still_open
+
+    @property
+    def still_open(self) -> bool:
+        """Clovisor ended it, not the application: nobody knows how it would have ended."""
+        return END in self.attributes
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON object."""

@@ -76,6 +76,10 @@ _CONTEXT = re.compile(r"\b(" + "|".join(sorted(map(re.escape, PROPAGATION_HEADER
 _PASSWORD = re.compile(r"\s*(?:ALTER|CREATE|SET|GRANT)\b.*\b(?:PASSWORD|IDENTIFIED)\b", re.IGNORECASE | re.DOTALL)
 
 
+_SETTING = re.compile(r"(\A\s*SET\b[^=]*?(?:=|\bTO\b))[^;]*", re.IGNORECASE)
+"""A setting's value, which needs no quotes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """What was read of one statement, or of the first of several."""
@@ -150,7 +154,7 @@ def _commented(text: str) -> bool:
 
 def _read(raw: bytes, dialect: Dialect, redaction: Redaction) -> Statement:
     text = raw[:MAX_STATEMENT].decode("utf-8", "replace")
-    clean = sanitise(text, dialect)
+    clean = _SETTING.sub(rf"\1 {HIDDEN}", sanitise(text, dialect))
     about = _target(clean)
     statement = Statement(
         about.operation,

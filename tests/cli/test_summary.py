@@ -31,10 +31,10 @@ def report(**changes) -> Report:
 
 
 def test_a_call_seen_at_both_ends_counts_once() -> None:
-    first, slowest, segments = _summary.lines(report())
+    first, slowest, errors, segments = _summary.lines(report())
     assert first.startswith("2 sessions in 2 s (1.0/s) · p50 ")
     assert first.endswith("1 error (50 %)")
-    assert "503 × 1" in slowest
+    assert "503 × 1" in errors and "503" not in slowest
     assert segments == "  seen 8 segments · captured 8 · lost 0"
 
 

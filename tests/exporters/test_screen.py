@@ -144,7 +144,8 @@ def test_the_summary():
     total = red(*[session()] * 1187, *[slow] * 12, *[session(status="", outcome=Outcome.TIMEOUT)] * 5).total()
     assert summary_lines(total, 62.0) == [
         "1,204 sessions in 62 s (19.4/s) · p50 4.1 ms  p90 4.1 ms  p99 4.1 ms · 17 errors (1.4 %)",
-        "  slowest  POST /orders  212.0 ms · 503 × 12 · timeout × 5",
+        "  slowest  POST /orders  212.0 ms",
+        "  errors   503 × 12 · timeout × 5",
     ]
 
 

@@ -32,7 +32,7 @@ def test_every_command_has_one_layout() -> None:
         (b"*2\r\n$4\r\nAUTH\r\n", "x", None),
         (b"*3\r\n$4\r\nAUTH\r\n", "ux", None),
         (b"*3\r\n$6\r\nCLIENT\r\n", "cv", None),
-        (b"*3\r\n$7\r\nUNKNOWN\r\n", "kv", " ?"),
+        (b"*3\r\n$7\r\nUNKNOWN\r\n", "vv", None),
         (b"*9999\r\n$4\r\nSADD\r\n", "k" + "v" * 31, None),
     ],
 )
