@@ -10,19 +10,21 @@ put them.
 from __future__ import annotations
 
 import logging
-import socket
 import time
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from clovisor_py.config import Settings
+from clovisor_py.directory import Directory
 from clovisor_py.errors import TargetGone
-from clovisor_py.exporters._fanout import Fanout
+from clovisor_py.exporters._worker import Ledger
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.kernel import layout
 from clovisor_py.kernel.datapath import Datapath
+from clovisor_py.kernel.links import link_names
 from clovisor_py.kernel.maps import Stats
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.metrics.red import Red
@@ -42,6 +44,8 @@ SHED_S: Final = 0.25
 """How long too much may come up before it is less."""
 SWEEP_S: Final = 2.0
 REPAIR_S: Final = 5.0
+READ_OUT: Final = 1024
+"""Batches that are read without a look at anything else: more than the ring holds."""
 
 ADOPTED: Final = "took over from one that was killed: connections go on; what it left unread (%d bytes) it had counted itself."
 SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
@@ -72,6 +76,16 @@ class Report:
     repairs: int
 
 
+class Sessions(typing.Protocol):
+    """Where sessions go: a Fanout."""
+
+    def offer(self, sessions: Sequence[Session]) -> None:
+        """Take these. Never blocks."""
+
+    def ledgers(self) -> Mapping[str, Ledger]:
+        """Export URL to its counts."""
+
+
 class Every:
     """Says once per period that it is time."""
 
@@ -87,8 +101,10 @@ class Every:
 
 
 class Agent:
-    """Traces the veths that it is given, from `with` to its end; then nothing of it is left on the node.
+    """Traces the veths that it is given, from `with` to its end; then nothing of it is left on the node, unless `leave`.
 
+    `directory` names both ends of sessions, by default as far as the veths tell. `leave`: what is attached stays, for a
+    successor; the lease silences it meanwhile. `lost` hears of a veth that has vanished, which is logged otherwise.
     `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those; `protocols`: name
     to protocol, by default all that are installed; `writer` gets every segment that was captured.
     """
@@ -96,18 +112,23 @@ class Agent:
     def __init__(
         self,
         settings: Settings,
-        fanout: Fanout,
+        fanout: Sessions,
         *,
         hints: Mapping[int, str] | None = None,
         keep: Callable[[Session], bool] | None = None,
         limit: int | None = None,
         protocols: Mapping[str, Protocol] | None = None,
         writer: PcapngWriter | None = None,
+        directory: Directory | None = None,
+        leave: bool = False,
+        lost: Callable[[Veth], None] | None = None,
     ) -> None:
         self.settings = settings
+        self._leave = leave
+        self._on_lost = lost
         self.datapath = Datapath(settings)
         self._fanout = fanout
-        self._outlet = Outlet(fanout.offer, keep, limit)
+        self._outlet = Outlet(fanout.offer, keep, limit, directory)
         self.directory = self._outlet.directory
         self._writer = writer
         self._started = self._ended = 0.0
@@ -125,6 +146,7 @@ class Agent:
         self._repairs = self._lost = 0
         self._cpu = self._shed_at = self._charged_at = self._shed_s = 0.0
         self._charged: dict[int, int] = {}
+        self._written = 0
 
     def __enter__(self) -> Agent:
         self.datapath.__enter__()
@@ -139,24 +161,62 @@ class Agent:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self.datapath.remove()
+            if not self._leave:
+                self.datapath.remove()
         finally:
             self.datapath.close()
 
     def attach(self, veths: Sequence[Veth]) -> None:
         """Trace these, and detach whatever else a predecessor left. Raises TargetGone, KernelRefused."""
         for veth in veths:
-            self.directory.add(veth.ifindex, veth.label, veth.addresses)
-            self.datapath.attach(veth.ifindex)
-            self._veths[veth.ifindex] = veth
-            if self._writer is not None:
-                self._writer.add(veth.ifindex, veth.label, veth.addresses)
+            self.add(veth)
         self._started = time.monotonic()
         for ifindex in self.datapath.retain(set(self._veths)):
             _log.info("interface %d was a predecessor's and is traced no more", ifindex)
 
-    def run(self, stop: Callable[[], bool]) -> None:
-        """Until `stop()`, the session limit, or no veth is left. May be called again."""
+    def add(self, veth: Veth, mode: str = "detect") -> None:
+        """Trace one more, new flows in this capture mode. Raises TargetGone, KernelRefused."""
+        self.datapath.attach(veth.ifindex, mode)
+        self.directory.add(veth.ifindex, veth.label, veth.addresses)
+        self._veths[veth.ifindex] = veth
+        if self._writer is not None:
+            self._writer.add(veth.ifindex, veth.label, veth.addresses)
+
+    def set_terms(
+        self,
+        ifindex: int,
+        hints: Mapping[int, str],
+        redact: str,
+        capture: str | None = None,
+        permits: Callable[[str, int], bool] | None = None,
+    ) -> None:
+        """What holds for a veth (see `flows.terms`), also for its open flows. Raises UsageError for an unknown protocol."""
+        now_ns = self.source.now_ns()
+        ended = self.pipeline.set_terms(ifindex, hints, redaction(redact), now_ns, capture=capture, permits=permits)
+        self._deliver(ended)
+        self.datapath.set_mode(ifindex, capture or "detect")
+
+    def drop(self, ifindex: int) -> None:
+        """Trace it no more, whether or not it is still there; what was captured is read, and its open flows end here."""
+        veth = self._veths.pop(ifindex, None)
+        self.datapath.detach(ifindex)
+        self._read_out()
+        self._deliver(self.pipeline.drop(ifindex, self.source.now_ns()))
+        self.directory.remove(ifindex)
+        self._charged.pop(ifindex, None)
+        if veth is not None:
+            self._last_stats.pop(veth.name, None)
+
+    def excuse(self, cpu_s: float) -> None:
+        """So many seconds of CPU went into attaching, which capturing less would not make less."""
+        self._cpu += cpu_s
+
+    def run(self, stop: Callable[[], bool], turn: Callable[[float], None] | None = None) -> None:
+        """Until `stop()`, the session limit, or no veth is left. May be called again.
+
+        `turn` is called (with the monotonic time, s) after each batch, every 20 ms at least; it may add and drop veths, and
+        with it having none is no end.
+        """
         tick, shed, second, sweep, repair = map(Every, (TICK_S, SHED_S, SECOND, SWEEP_S, REPAIR_S))
         for batch in self.source.batches():
             if batch:
@@ -172,18 +232,20 @@ class Agent:
                 self.datapath.sweep(int(self.settings.flow_idle_s * 1e9))
             if repair.due(now):
                 self._repair()
-            if stop() or self._outlet.full or not self._veths:
+            if turn is not None:
+                turn(now)
+            if stop() or self._outlet.full or not (self._veths or turn):
                 return
 
     def finish(self) -> None:
         """Capture no more, read what is left in the ring, and end what is open.
 
-        In this order, or the kernel would count as captured what nobody reads any more. The exporters are closed by who
-        made them.
+        In this order, or the kernel would count as captured what nobody reads any more; where there will be a successor, it
+        reads on. The exporters are closed by who made them.
         """
-        self.datapath.silence()
-        while batch := self.datapath.ring.read(self.source.now_ns() - time.monotonic_ns()):
-            self._feed(batch)
+        if not self._leave:
+            self.datapath.silence()
+            self._read_out()
         self._deliver(self.pipeline.close(self.source.now_ns()))
         self._look()
         self._ended = time.monotonic()
@@ -193,9 +255,23 @@ class Agent:
         """Those that are still there."""
         return list(self._veths.values())
 
-    def report(self) -> Report:
-        """Also after the end; the kernel's counters are those of `finish` then."""
-        if not self._ended:
+    @property
+    def shedding(self) -> bool:
+        """Pods are allowed less than the setting, now."""
+        return self._throttle.shedding
+
+    def ledgers(self) -> Mapping[str, Ledger]:
+        """Export URL to its counts, as they are now."""
+        return self._fanout.ledgers()
+
+    @property
+    def red(self) -> Red:
+        """Of all sessions so far."""
+        return self._outlet.red
+
+    def report(self, look: bool = True) -> Report:
+        """Also after the end; the kernel's counters are those of `finish` then. Without `look` those that were read last."""
+        if look and not self._ended:
             self._look()
         return Report(
             seconds=(self._ended or time.monotonic()) - self._started,
@@ -215,6 +291,14 @@ class Agent:
             self._writer.write(batch)
         self._deliver(self.pipeline.feed(batch))
 
+    def _read_out(self) -> None:
+        """All that is in the ring now, and what comes meanwhile, as long as there is not always more."""
+        for _ in range(READ_OUT):
+            batch = self.datapath.ring.read(self.source.now_ns() - time.monotonic_ns())
+            self._feed(batch)
+            if not batch:
+                return
+
     def _deliver(self, sessions: list[Session]) -> None:
         self._outlet.take(sessions)
 
@@ -226,11 +310,19 @@ class Agent:
 
     def _keep_house(self) -> None:
         self.datapath.heartbeat()
+        try:
+            here = link_names()
+        except OSError as error:
+            _log.warning("the interfaces cannot be listed: %s", error)
+            return
         for ifindex, veth in list(self._veths.items()):
-            if not _exists(ifindex):
+            if ifindex not in here:
                 self._lose(veth)
 
     def _lose(self, veth: Veth) -> None:
+        if self._on_lost is not None:
+            self._on_lost(veth)
+            return
         self._look()
         del self._veths[veth.ifindex]
         self.datapath.detach(veth.ifindex)
@@ -244,8 +336,10 @@ class Agent:
         used = (cpu - self._cpu) / elapsed
         self._cpu, self._shed_at = cpu, now
         self._shed_s += elapsed if self._throttle.shedding else 0.0
-        if not self._throttle.concerned(used) and now - self._charged_at < SECOND:
+        written = self.datapath.ring.written
+        if not self._throttle.concerned(used) and (now - self._charged_at < SECOND or written == self._written):
             return  # looking at the counters of every pod is for when it matters
+        self._written = written
         before = self._throttle.ceiling
         ceiling = self._throttle.observe(used, *self._charges(now))
         if ceiling != before:
@@ -276,11 +370,3 @@ class Agent:
                     _log.warning("our filters on %s had been removed or overtaken; they are back.", veth.name)
             except TargetGone:
                 self._lose(veth)
-
-
-def _exists(ifindex: int) -> bool:
-    try:
-        socket.if_indextoname(ifindex)
-    except OSError:
-        return False
-    return True

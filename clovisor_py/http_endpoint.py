@@ -127,6 +127,7 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         if self._both:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a predecessor's connections linger for a minute
         self.socket.bind(self.server_address)  # and no more: the standard library would look its own name up
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "clovisor", self.server_address[1]

@@ -14,7 +14,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from clovisor_py.errors import TargetGone
 from clovisor_py.kernel import bpf
-from clovisor_py.kernel.links import Message, Netlink, netlink
+from clovisor_py.kernel.links import Message, Netlink, netlink, refusal
+from clovisor_py.kernel.tc_dump import TcDump, tc_dump
 
 HOOKS: Final = {"ingress": ("ffff:fff2", 0xFFFFFFF2, bpf.TCX_INGRESS), "egress": ("ffff:fff3", 0xFFFFFFF3, bpf.TCX_EGRESS)}
 """Program's pin name to (tc parent, the same as a number, TCX attach type). Names are the host veth's: its ingress is what
@@ -83,23 +85,46 @@ def displaced(ifindexes: Iterable[int], programs: dict[str, int]) -> list[int]:
 
     One socket for all, and for each veth a handful of system calls. Raises EnvironmentLacking, KernelRefused.
     """
-    with netlink("looking at the filters") as route:
-        ids = {hook: bpf.program_id(fd) for hook, fd in programs.items()}
-        return [each for each in ifindexes if not all(_runs_first(route, each, hook, ids[hook]) for hook in HOOKS)]
+    ids = {hook: bpf.program_id(fd) for hook, fd in programs.items()}
+    with _looking() as tc:
+        return [each for each in ifindexes if not all(_runs_first(tc, each, hook, ids[hook]) for hook in HOOKS)]
 
 
-def find_all() -> list[int]:
-    """Interfaces of this namespace that carry a filter of ours: what a crash may have left, with or without pins."""
-    with netlink("listing filters") as route:
-        with_clsact = {q["index"] for q in route.get_qdiscs() if q.get_attr("TCA_KIND") == "clsact"}
-        return sorted(i for i in with_clsact if any(_ours(f) for hook in HOOKS for f in _filters(route, i, hook)))
+def find_all(known: Collection[int] = ()) -> list[int]:
+    """Interfaces of this namespace that carry a filter of ours: what a crash may have left, with or without pins.
+
+    Those that are `known` are not looked at.
+    """
+    with _looking() as tc:
+        with_clsact = tc.with_clsact().difference(known)
+        return sorted(i for i in with_clsact if any(_is_ours(tc, i, hook) for hook in HOOKS))
 
 
-def _runs_first(route: Netlink, ifindex: int, hook: str, program: int) -> bool:
+@contextmanager
+def _looking() -> Iterator[TcDump]:
+    try:
+        with tc_dump() as tc:
+            yield tc
+    except OSError as error:
+        raise refusal("looking at the filters", error.errno or 0, str(error)) from error
+
+
+def _is_ours(tc: TcDump, ifindex: int, hook: str) -> bool:
+    """Whether a filter of ours is on the hook; no longer so on an interface that is gone."""
+    try:
+        found = tc.filters(ifindex, HOOKS[hook][1])
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return False
+    return any(one.handle == HANDLE and one.name.startswith(NAME) for one in found)
+
+
+def _runs_first(tc: TcDump, ifindex: int, hook: str, program: int) -> bool:
     """Whether it does on this hook. A pin proves nothing: a link may have been detached by force."""
     if on_links := _tcx(ifindex, hook):
         return on_links[0] == program
-    return any(_ours(entry) for entry in _filters(route, ifindex, hook))
+    return _is_ours(tc, ifindex, hook)
 
 
 def _tcx(ifindex: int, hook: str) -> list[int]:

@@ -146,6 +146,16 @@ class Datapath:
         self.maps.set_attached(ifindex, flags)
         self._flags[ifindex] = flags
 
+    def set_mode(self, ifindex: int, mode: str) -> None:
+        """From now on, flows of this pod of which nothing else was decided are captured so."""
+        if (pod := self.maps.pod(ifindex)) is not None:
+            self.maps.set_pod(ifindex, pod._replace(mode=MODES[mode]))
+
+    def strays(self) -> list[int]:
+        """Interfaces that carry a filter of ours, or are remembered to, and are not traced: by what is there, not by memory."""
+        found = {*attach.find_all(self._baseline), *self.maps.attached(), *self.maps.pods()}
+        return sorted(found.difference(self._baseline))
+
     def detach(self, ifindex: int) -> None:
         """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota."""
         self.maps.delete_pod(ifindex)

@@ -52,6 +52,15 @@ class Ring:
         """Sleep until the kernel says that much has come, or for so long."""
         self._epoll.poll(seconds)
 
+    def wake_on(self, fd: int) -> None:
+        """What makes this file readable ends a wait early, too."""
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    @property
+    def written(self) -> int:
+        """Bytes that were ever written."""
+        return int(self._producer[0])
+
     @property
     def waiting(self) -> int:
         """Bytes written and not yet read."""

@@ -200,7 +200,8 @@ def begin(head: bytes) -> Command:
 def named(name: bytes, arguments: int) -> Command:
     """The command of that name, in whatever case, with so many arguments."""
     text = name.decode("ascii", "replace").upper()
-    layout = SUBCOMMAND if text in SUBCOMMANDS else _LAYOUT_OF.get(text) or (DEFAULT_LAYOUT if is_known(name) or b"." in name else "|v")
+    usual = DEFAULT_LAYOUT if is_known(name) or b"." in name else "|v"  # a mistyped AUTH must not show its password
+    layout = SUBCOMMAND if text in SUBCOMMANDS else _LAYOUT_OF.get(text, usual)
     if text == "AUTH" and arguments == 1:
         layout = "x"  # without a user name the only argument is the password
     return _command(text, "", arguments, layout)

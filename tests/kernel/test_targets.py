@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clovisor_py.errors import EnvironmentLacking, UsageError
-from clovisor_py.kernel import links, netns, pods, targets
+from clovisor_py.kernel import links, netns, pods, rtnl, targets
 from clovisor_py.kernel.links import Link
 from clovisor_py.kernel.targets import Veth, resolve, veths_here
 from tests.support.netns import pod, require_namespaces
@@ -178,16 +178,16 @@ DONE = message(3, struct.pack("=i", 0))
 
 def test_a_dump_in_several_datagrams():
     sock = FakeNetlink(message(20, b"one") + message(18, b"other"), message(20, b"two") + DONE)
-    assert links._collect(sock, 20) == ([b"one", b"two"], True)
+    assert rtnl.collect(sock, 20) == ([b"one", b"two"], True)
 
 
 def test_an_interrupted_dump_is_known():
-    assert links._collect(FakeNetlink(message(20, b"one", flags=0x12) + DONE), 20) == ([b"one"], False)
+    assert rtnl.collect(FakeNetlink(message(20, b"one", flags=0x12) + DONE), 20) == ([b"one"], False)
 
 
 def test_a_refused_dump():
     with pytest.raises(PermissionError):
-        links._collect(FakeNetlink(message(2, struct.pack("=i", -1))), 20)
+        rtnl.collect(FakeNetlink(message(2, struct.pack("=i", -1))), 20)
 
 
 def test_an_unassigned_namespace_id_is_a_refusal():

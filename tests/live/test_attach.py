@@ -186,7 +186,7 @@ def test_a_want_of_files_is_a_sentence(datapath, web, monkeypatch):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     datapath.attach(web.ifindex)
-    monkeypatch.setattr("clovisor_py.kernel.links.IPRoute", no_more)
+    monkeypatch.setattr(attach, "tc_dump", no_more)
     with pytest.raises(KernelRefused, match="looking at the filters failed"):
         datapath.broken()
 

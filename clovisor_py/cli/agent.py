@@ -1,0 +1,109 @@
+"""`clovisor agent`: the node's agent, driven by the API server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket as sockets
+from pathlib import Path
+
+import click
+
+from clovisor_py.cli import _log
+from clovisor_py.cli._plugins import plugin_option
+from clovisor_py.cli._until import until
+from clovisor_py.control_socket import DEFAULT_PATH
+from clovisor_py.errors import UsageError
+from clovisor_py.flows.detect import by_any_name
+from clovisor_py.kernel.probe import require_bpffs, require_root
+from clovisor_py.kube.client import Client
+from clovisor_py.model.text import printable
+from clovisor_py.node_settings import NodeSettings
+from clovisor_py.protocols._plugins import load
+from clovisor_py.service import Service
+from clovisor_py.settings_file import SettingsFile
+
+NO_SUCH_FILE = "there is no file {}: give --config the settings file, or leave it out."
+
+
+def _named(settings: NodeSettings) -> NodeSettings:
+    """With the node's name: a host is mostly called as its node is."""
+    return settings if settings.node else dataclasses.replace(settings, node=sockets.gethostname().lower())
+
+
+@click.command(name="agent")
+@click.option("--node", metavar="NAME", help="This node, as its pods say it.  [default: $NODE_NAME, else the host's name]")
+@click.option("--kubeconfig", metavar="FILE", help="The way to the API server.  [default: the pod's account, or kubectl's]")
+@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; looked at again when it changes.")
+@click.option(
+    "--default", "default", type=click.Choice(["on", "off"]), help="Pods that nobody says anything of.  [default: off]"
+)
+@click.option(
+    "--export", "exports", multiple=True, metavar="URL", help="Where sessions go (console:, jsonl:FILE, jaeger://HOST)."
+)
+@click.option(
+    "--listen", type=click.IntRange(0, 65535), metavar="PORT", help="Of /metrics and probes; 0: none.  [default: 9464]"
+)
+@click.option("--socket", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="For `clovisor pods`.")
+@click.option("--redact", metavar="LEVEL", help="Of pods that say nothing: off, default or strict.  [default: default]")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
+@click.option("--log-format", type=click.Choice([_log.TEXT, _log.JSON]), help="[default: text on a terminal, else json]")
+@plugin_option
+def COMMAND(
+    node: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    config: Path | None,
+    default: str | None,
+    exports: tuple[str, ...],
+    listen: int | None,
+    socket: Path,
+    redact: str | None,
+    log_level: str | None,
+    log_format: str | None,
+    plugins: tuple[Path, ...],
+) -> int:
+    """Trace the pods of this node that the API server says are to be traced, until SIGTERM.
+
+    A pod is chosen by the label clovisor.io/trace=true on itself, on what controls it (a Deployment), or on its namespace; the
+    nearest counts. Nothing restarts, and nothing of the pod is changed. Filters stay when this ends, silent after ten seconds,
+    for the next agent; `clovisor detach` takes them off.
+
+    \b
+    Examples:
+      clovisor agent --export jaeger://127.0.0.1
+      clovisor agent --kubeconfig admin.conf --node worker-1 --export console:
+      clovisor agent --default on --export jsonl:sessions.jsonl --listen 0
+      clovisor agent --config /etc/clovisor/settings.yaml
+      kubectl label deployment/cart clovisor.io/trace=true
+
+    Every setting of the file may also be given as a variable (CLOVISOR_CPU_SHARE=0.8); flags count most.
+    """
+    loaded = load(plugins)
+    if config is not None and not config.exists():
+        raise UsageError(NO_SUCH_FILE.format(config))
+    flags = {
+        "node": node or os.environ.get("NODE_NAME") or None,
+        "kubeconfig": kubeconfig,
+        "trace_by_default": default,
+        "exports": exports,
+        "http_port": listen,
+        "redact": redact,
+        "log_level": log_level,
+    }
+    names = by_any_name(loaded.protocols.values())
+    file = SettingsFile(config, names, environ=os.environ, flags=flags)
+    settings = _named(file.load())
+    require_root()
+    require_bpffs(settings.pins)
+    _log.set_up(settings.log_level, log_format)
+    for sentence in loaded.refused:
+        click.echo(f"clovisor: {printable(sentence)}", err=True)
+    client = Client(Path(settings.kubeconfig) if settings.kubeconfig else None, context)
+    try:
+        with until(None) as stop, Service(settings, file, client, loaded.protocols, socket) as service, stop.work():
+            service.run(stop)
+    finally:
+        client.close()
+    return 0

@@ -1,0 +1,197 @@
+"""The cluster as a node's agent wants it: what is to be done with each pod of this node, and who is behind an address.
+
+Two kinds of watches feed it. The pods of this node, found by the API server (field selector), are what filters are attached
+for; they come on a connection of their own, which no other traffic delays. All pods, Services and what owns or holds them
+are the index that names both ends of a session. A change anywhere comes out of `take` as the pods of this node that it may
+concern.
+
+For one thread; the watches have theirs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from clovisor_py.kube import read, resources
+from clovisor_py.kube.client import Client
+from clovisor_py.kube.hints import hints_for
+from clovisor_py.kube.index import Index
+from clovisor_py.kube.objects import Owner, Pod, Ref, Slice
+from clovisor_py.kube.policy import Decision, Rules, decide, why_not
+from clovisor_py.kube.watch import Change, Pace, State, Watch, Watcher
+from clovisor_py.model.workload import Workload
+
+OWN_PODS: Final = "pods of this node"
+"""The name of that watch; all others are called as RBAC calls them."""
+
+_OWNERS: Final = (
+    *(resources.NODES, resources.NAMESPACES, resources.REPLICASETS, resources.DEPLOYMENTS),
+    *(resources.STATEFULSETS, resources.DAEMONSETS, resources.JOBS, resources.CRONJOBS),
+)
+
+
+class Wanted(NamedTuple):
+    """What the API server wants for one pod of this node."""
+
+    pod: Pod
+    decision: Decision
+    hints: Mapping[int, str]
+    """Port to protocol: annotation, Service, port names."""
+    obstacle: str
+    """Why it cannot be traced though it were selected, as part of a sentence; empty where it can."""
+
+    @property
+    def traced(self) -> bool:
+        return self.decision.traced and not self.obstacle
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """What may change while it is traced."""
+        return self.hints, self.decision.capture, self.decision.egress, self.decision.redact
+
+
+def watches(node: str) -> list[Watch]:
+    """All that an agent on this node watches."""
+    return [
+        Watch(OWN_PODS, resources.PODS, read.pod, field_selector=f"spec.nodeName={node}"),
+        *(Watch(one.plural, one, partial(read.owner, one.kind)) for one in _OWNERS),
+        Watch(resources.SLICES.plural, resources.SLICES, read.slice_),
+        Watch(resources.SERVICES.plural, resources.SERVICES, read.service),
+        Watch(resources.PODS.plural, resources.PODS, read.peer),
+    ]
+
+
+class Cluster:
+    """From `with` to its end. `names`: those of all protocols; `clock`: wall clock, ns."""
+
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        rules: Rules,
+        names: Collection[str],
+        *,
+        pace: Pace | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.node = node
+        self._watcher = Watcher(client, watches(node), pace)
+        self._rules, self._names, self._clock = rules, frozenset(names), clock
+        self.index = Index()
+        self._pods: dict[Ref, Pod] = {}
+        self._wanted: dict[Ref, Wanted] = {}
+        """As decided last; nothing has changed since for those that are here."""
+        self._slices: dict[str, dict[Ref, Slice]] = {}
+        """By namespace: only slices of a pod's own namespace can have its hints."""
+
+    def __enter__(self) -> Cluster:
+        self._watcher.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._watcher.__exit__(kind, error, trace)
+
+    def fileno(self) -> int:
+        """Readable while `take` would have something to answer."""
+        return self._watcher.fileno()
+
+    @property
+    def ready(self) -> bool:
+        """Which pods are to be traced is known, as far as the API server tells us: all has been listed, or refused."""
+        states = {state.name: state for state in self._watcher.states()}
+        own = states.pop(OWN_PODS)
+        return own.synced_s is not None and all(state.synced_s is not None or state.problem for state in states.values())
+
+    def states(self) -> list[State]:
+        """How each watch is doing. Any thread."""
+        return self._watcher.states()
+
+    def set_rules(self, rules: Rules) -> set[Ref]:
+        """The agent's settings have changed; answers whom that may concern."""
+        self._rules = rules
+        self._wanted.clear()
+        return set(self._pods)
+
+    def take(self) -> set[Ref]:
+        """The pods of this node that are new, gone, or perhaps to be treated otherwise, since the last call. Never blocks."""
+        now = self._clock()
+        concerned: set[Ref] = set()
+        namespaces: set[str] = set()
+        addresses: set[str] = set()
+        for change in self._watcher.changes():
+            if change.watch == OWN_PODS:
+                self._own(change)
+                concerned.add(change.ref)
+                continue
+            self.index.apply(change, now)
+            if change.watch == resources.SLICES.plural:
+                addresses.update(self._slice(change))
+            elif change.ref.kind == "Namespace":
+                namespaces.add(change.ref.name)
+            elif isinstance(change.new or change.old, Owner) and _matters(change):
+                namespaces.add(change.ref.namespace)
+        if namespaces or addresses:
+            concerned |= {
+                ref for ref, pod in self._pods.items() if ref.namespace in namespaces or not addresses.isdisjoint(pod.ips)
+            }
+        for ref in concerned:
+            self._wanted.pop(ref, None)
+        return concerned
+
+    def wanted(self, ref: Ref) -> Wanted | None:
+        """What is wanted for a pod of this node now; None for one that is gone."""
+        if (known := self._wanted.get(ref)) is not None:
+            return known
+        pod = self._pods.get(ref)
+        if pod is None:
+            return None
+        namespace = self.index.owner(Ref("Namespace", "", ref.namespace))
+        decision = decide(pod, self.index.chain(pod.owner), namespace, self._rules)
+        hints = hints_for(pod, self._slices.get(ref.namespace, {}).values(), decision, self._names)
+        wanted = self._wanted[ref] = Wanted(pod, decision, hints, why_not(pod, self.node))
+        return wanted
+
+    def pods(self) -> Iterable[Ref]:
+        """All of this node."""
+        return tuple(self._pods)
+
+    def resolve(self, ip: str, port: int, time_ns: int) -> Workload | None:
+        """Who had this address at that time."""
+        return self.index.resolve(ip, port, time_ns)
+
+    def workload(self, pod: Pod) -> Workload:
+        """A pod of this node; its Service is for the index to know."""
+        owners = self.index.chain(pod.owner)
+        top = owners[-1].owner or owners[-1].ref if owners else pod.owner
+        owner = f"{top.kind.lower()}/{top.name}" if top is not None else ""
+        return Workload(pod.ref.name, pod.ref.namespace, self.node, owner, kind="pod", uid=pod.uid)
+
+    def expire(self) -> None:
+        """Now and then: forget who is long gone."""
+        self.index.expire(self._clock())
+
+    def _own(self, change: Change) -> None:
+        if isinstance(change.new, Pod):
+            self._pods[change.ref] = change.new
+        else:
+            self._pods.pop(change.ref, None)
+
+    def _slice(self, change: Change) -> set[str]:
+        """Remember it; the addresses whose hints it may change."""
+        known = self._slices.setdefault(change.ref.namespace, {})
+        if isinstance(change.new, Slice):
+            known[change.ref] = change.new
+        else:
+            known.pop(change.ref, None)
+        if not known:
+            del self._slices[change.ref.namespace]
+        return {address for one in (change.old, change.new) if isinstance(one, Slice) for address in one.addresses}
+
+
+def _matters(change: Change) -> bool:
+    """Whether an owner says something of its pods, or did; most of a cluster's ReplicaSets never do."""
+    return any(isinstance(one, Owner) and (one.labels or one.annotations or one.owner) for one in (change.old, change.new))

@@ -1,0 +1,133 @@
+"""What runs as `clovisor agent`: the API server's word, the node's agent, and all that tells of it, put together.
+
+One thread does the tracing and all decisions. Watches, exporters, Events, the control socket and the HTTP endpoint have
+threads of their own, and none of them can make it wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from clovisor_py.agent import Every
+from clovisor_py.control_socket import DEFAULT_PATH, ControlSocket
+from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.flows.detect import by_any_name
+from clovisor_py.http_endpoint import HttpEndpoint
+from clovisor_py.kube.client import Client
+from clovisor_py.kube.cluster import Cluster
+from clovisor_py.kube.objects import Ref
+from clovisor_py.kube.reporter import Reporter
+from clovisor_py.metrics.by_pod import ByPod
+from clovisor_py.metrics.exposition import Exposition
+from clovisor_py.node import NodeAgent
+from clovisor_py.node_settings import NodeSettings, differences
+from clovisor_py.node_snapshot import Counting, Snapshots
+from clovisor_py.protocols._api import Protocol
+from clovisor_py.settings_file import SettingsFile
+
+SECOND: Final = 1.0
+HUNG_S: Final = 10.0
+"""A main loop that has not come round for so long hangs; it does so every 20 ms, attaching a hundred pods takes two seconds."""
+LIVE: Final = frozenset({"trace_by_default", "watch", "egress", "redact", "hints", "log_level"})
+"""Settings that hold as soon as they are changed; the others, from the next start on."""
+
+STARTING: Final = "the agent is starting."
+NOT_TOLD: Final = "the API server has not told yet which pods are to be traced."
+HANGING: Final = "the agent has not come round for {:.0f} s: its log may say why."
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """From `with` to its end; `run` in between. `settings` has been read from `file`, which is looked at for changes."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        file: SettingsFile,
+        client: Client,
+        protocols: Mapping[str, Protocol],
+        socket: Path = DEFAULT_PATH,
+    ) -> None:
+        self._settings, self._file = settings, file
+        self._names = frozenset(by_any_name(protocols.values()))
+        self._undo = ExitStack()
+        self._second = Every(SECOND)
+        self._came_round: float | None = None
+        write = partial(_write_event, client, settings.node)
+        self.reporter = Reporter(write)
+        self.cluster = Cluster(client, settings.node, settings.rules(self._names), self._names)
+        self.fanout = open_urls(settings.exports, queue_limit=settings.export_queue)
+        by_pod = ByPod()
+        self.node = NodeAgent(settings, Counting(self.fanout, by_pod), self.cluster, self.reporter, protocols=protocols)
+        self.node.apply(settings.redact, dict(settings.hints))
+        self._snapshots = Snapshots(self.node, settings.node, by_pod)
+        self.control = ControlSocket(socket)
+        exposition = Exposition(lambda: self.node.agent.red, lambda: self.control.snapshot)
+        self.http_port = settings.http_port
+        self._endpoint = HttpEndpoint(settings.http_port, healthy=self.healthy, ready=self.ready, metrics=exposition.render)
+
+    def __enter__(self) -> Service:
+        with ExitStack() as undo:
+            undo.enter_context(self.fanout)
+            undo.enter_context(self.reporter)
+            undo.enter_context(self.cluster)
+            if self.http_port:
+                undo.callback(self._endpoint.close)
+                self.http_port = self._endpoint.start()
+            undo.enter_context(self.node)
+            undo.enter_context(self.control)
+            self.control.serve()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._undo.close()
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Until `stop()`; then what is open ends, and the filters stay for a successor."""
+        self.node.run(stop, self._also)
+        self.node.finish()
+
+    def healthy(self) -> str:
+        """Empty, or what is wrong."""
+        late = 0.0 if self._came_round is None else time.monotonic() - self._came_round
+        return HANGING.format(late) if late > HUNG_S else ""
+
+    def ready(self) -> str:
+        """Empty as soon as all pods that are wanted have been looked at."""
+        if self._came_round is None:
+            return STARTING
+        return "" if self.node.begun else NOT_TOLD
+
+    def _also(self, now: float) -> None:
+        self._came_round = now
+        if self._second.due(now):
+            self.control.publish(self._snapshots.take(now, self.cluster.states()))
+            self._look_at_settings()
+
+    def _look_at_settings(self) -> None:
+        found = self._file.look()
+        if found is None:
+            return
+        if isinstance(found, str):
+            _log.error("%s", found)
+            return
+        before, self._settings = self._settings, found
+        for change in differences(before, found):
+            later = "" if change.split(" ", 1)[0] in LIVE else " (from the next start on)"
+            _log.warning("setting changed: %s%s", change, later)
+        logging.getLogger().setLevel(found.log_level.upper())
+        self.node.apply(found.redact, dict(found.hints))
+        self.node.concern(self.cluster.set_rules(found.rules(self._names)))
+
+
+def _write_event(client: Client, node: str, about: Ref, uid: str, reason: str, sentence: str) -> None:
+    client.create_event(about, uid, reason, sentence, node=node)
