@@ -177,12 +177,11 @@ class NodeAgent:
 
     def _work(self, now: float) -> None:
         """As many of those that are due as there is time for."""
-        until, cpu = now + SLICE_S, time.process_time()
-        while self._due and now < until:
+        until, cpu = time.monotonic() + SLICE_S, time.process_time()
+        while self._due and time.monotonic() < until:
             ref = next(iter(self._due))
             del self._due[ref]
             self._compare(ref, now)
-            now = time.monotonic()
         self._looked = False
         self.agent.excuse(time.process_time() - cpu)
 

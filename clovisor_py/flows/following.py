@@ -15,7 +15,7 @@ from clovisor_py.flows.terms import MUTED, NOT_ASKED, Terms
 TOLD_ANEW: Final = "it was told to be another protocol"
 
 
-def follow(delivery: Delivery, flow: Flow, before: Terms, now_ns: int) -> None:
+def follow(delivery: Delivery, flow: Flow, now_ns: int, before: Terms) -> None:
     """`before`: the terms that held until now. What a parser raises is let through."""
     terms = delivery.terms_of(flow)
     refused = terms.refuses(_server(flow), *flow.peer)

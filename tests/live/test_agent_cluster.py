@@ -35,7 +35,7 @@ class Operator:
     """What kubectl does."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        self.kubeconfig = plane.kubeconfig()
+        self.plane, self.kubeconfig = plane, plane.kubeconfig()
         self._kubectl = programs() / "kubectl"
         if not self._kubectl.exists():
             pytest.skip("needs kubectl (../shared/lab/kubernetes/build.sh)")
@@ -190,3 +190,20 @@ def test_a_mistake_is_an_event_on_the_pod(operator: Operator, shop: str, web: Ng
         within(5, lambda: "BadTraceSetting" in operator("get", "events", "-n", shop))
         assert on(web.pod.ifindex)
     assert "'htpt' in '80=htpt' is no protocol" in operator("get", "events", "-n", shop, "-o", "json")
+
+
+@pytest.mark.slow
+def test_the_api_server_goes_away_and_comes_back(operator: Operator, shop: str, web: Nginx, tmp_path: Path) -> None:
+    ifindex, plane = web.pod.ifindex, operator.plane
+    operator("label", "pod", "web", "-n", shop, "clovisor.io/trace=true")
+    with agent(tmp_path, operator) as running:
+        assert first_session(running, web, "/status/201") < 1
+        plane.kill_apiserver()
+        try:
+            within(5, lambda: any("does not answer" in line for line in running.said()))
+            first_session(running, web, "/status/200")
+            assert on(ifindex)
+        finally:
+            plane.start_apiserver()
+        operator("label", "pod", "web", "-n", shop, "clovisor.io/trace=false", "--overwrite")
+        within(20, lambda: off(ifindex))

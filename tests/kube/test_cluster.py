@@ -1,0 +1,127 @@
+"""What changes of the API server's objects mean for the pods of this node; the watches are played."""
+
+from __future__ import annotations
+
+import pytest
+
+from clovisor_py.kube import cluster as module
+from clovisor_py.kube.cluster import OWN_PODS, Cluster, watches
+from clovisor_py.kube.objects import Owner, Pod, Port, Ref, Slice
+from clovisor_py.kube.policy import Rules
+from clovisor_py.kube.reflector import State
+from clovisor_py.kube.watch import Change
+
+TRACE = {"clovisor.io/trace": "true"}
+NAMES = frozenset({"http", "redis"})
+
+
+class Watcher:
+    def __init__(self, client, watches, pace=None):
+        self.news, self.watches = [], watches
+        self.synced = {watch.name: (1.0, "") for watch in watches}
+
+    def changes(self):
+        news, self.news = self.news, []
+        return news
+
+    def states(self):
+        return [State(name, synced, None, problem, 0, 0, 0, 0, 0, 0, 0) for name, (synced, problem) in self.synced.items()]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setattr(module, "Watcher", Watcher)
+    return Cluster(None, "n1", Rules(names=NAMES), NAMES, clock=lambda: 10**18)
+
+
+def put(cluster, watch, new, old=None):
+    cluster._watcher.news.append(Change(watch, (new or old).ref, old, new))
+
+
+def pod(name="cart", namespace="shop", ips=("10.0.0.1",), **more):
+    made = Pod(Ref("Pod", namespace, name), f"uid-{name}", "n1", ips, phase="Running")
+    return made._replace(**more)
+
+
+def owner(kind, name, namespace="shop", **more):
+    return Owner(Ref(kind, namespace, name), **more)
+
+
+def test_a_pod_of_this_node_comes_and_goes(cluster):
+    cart = pod(labels=TRACE)
+    put(cluster, OWN_PODS, cart)
+    assert cluster.take() == {cart.ref}
+    wanted = cluster.wanted(cart.ref)
+    assert wanted.traced and wanted.pod is cart and set(cluster.pods()) == {cart.ref}
+    assert cluster.wanted(cart.ref) is wanted
+    put(cluster, OWN_PODS, None, cart)
+    assert cluster.take() == {cart.ref}
+    assert cluster.wanted(cart.ref) is None
+    assert cluster.take() == set()
+
+
+def test_a_label_on_the_owner_and_on_the_namespace_concerns_its_pods(cluster):
+    rs = owner("ReplicaSet", "cart-1", owner=Ref("Deployment", "shop", "cart"))
+    cart, other = pod(owner=rs.ref), pod("other", "else", ("10.0.0.2",))
+    put(cluster, OWN_PODS, cart)
+    put(cluster, OWN_PODS, other)
+    cluster.take()
+    assert not cluster.wanted(cart.ref).traced
+    put(cluster, "replicasets", rs)
+    assert cluster.take() == {cart.ref}
+    put(cluster, "deployments", owner("Deployment", "cart", labels=TRACE))
+    assert cluster.take() == {cart.ref}
+    assert cluster.wanted(cart.ref).traced
+    put(cluster, "namespaces", Owner(Ref("Namespace", "", "else"), labels=TRACE))
+    assert cluster.take() == {other.ref}
+    assert cluster.wanted(other.ref).traced
+    assert cluster.workload(cart).owner == "deployment/cart"
+
+
+def test_an_owner_that_says_nothing_concerns_nobody(cluster):
+    put(cluster, OWN_PODS, pod())
+    cluster.take()
+    put(cluster, "replicasets", owner("ReplicaSet", "quiet"))
+    put(cluster, "pods", pod("elsewhere", node="n2", ips=("10.0.9.9",)))
+    assert cluster.take() == set()
+
+
+def test_hints_come_from_the_slices_with_its_address(cluster):
+    cart = pod(labels=TRACE)
+    put(cluster, OWN_PODS, cart)
+    cluster.take()
+    behind = Slice(Ref("EndpointSlice", "shop", "cart-x"), "cart", ("10.0.0.1",), (Port(8080, "http"),))
+    put(cluster, "endpointslices", behind)
+    assert cluster.take() == {cart.ref}
+    before = cluster.wanted(cart.ref)
+    assert before.hints == {8080: "http"}
+    put(cluster, "endpointslices", None, behind)
+    assert cluster.take() == {cart.ref}
+    assert cluster.wanted(cart.ref).hints == {}
+    assert cluster.wanted(cart.ref).settings != before.settings
+    assert cluster._slices == {}
+
+
+def test_it_is_ready_when_everything_was_listed_or_refused(cluster):
+    assert cluster.ready
+    cluster._watcher.synced["deployments"] = (None, "")
+    assert not cluster.ready
+    cluster._watcher.synced["deployments"] = (None, "the API server forbids it.")
+    assert cluster.ready
+    cluster._watcher.synced[OWN_PODS] = (None, "the API server is away.")
+    assert not cluster.ready
+
+
+def test_settings_that_change_concern_all(cluster):
+    cart = pod()
+    put(cluster, OWN_PODS, cart)
+    cluster.take()
+    assert not cluster.wanted(cart.ref).traced
+    assert cluster.set_rules(Rules(default=True, names=NAMES)) == {cart.ref}
+    assert cluster.wanted(cart.ref).traced
+
+
+def test_only_this_nodes_pods_are_watched_whole():
+    found = {watch.name: watch for watch in watches("n1")}
+    assert found[OWN_PODS].field_selector == "spec.nodeName=n1"
+    assert len(found) == 12
