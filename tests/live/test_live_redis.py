@@ -146,7 +146,7 @@ def test_errors(scene: Scene) -> None:
         ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "stream", ">"): "NOGROUP",
     }
     for words, status in mistakes.items():
-        key = {"EVALSHA": "text", "XREADGROUP": "stream", "GET": ""}.get(words[0], words[1] if len(words) > 1 else "")
+        key = {"EVALSHA": "text", "XREADGROUP": "stream", "GET": "", "NONSENSE": ""}.get(words[0], words[1] if len(words) > 1 else "")
         failed = {"outcome": "error", "attributes": {STATUS: status}}
         with truth.call(who, words[0], key, status, **failed), pytest.raises(redis.ResponseError):
             client.execute_command(*words)

@@ -1,0 +1,83 @@
+"""The facts that an agent publishes, made from one that writes down what it is told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from clovisor_py.kernel.layout import BUCKETS, COUNTERS, Counter
+from clovisor_py.kernel.maps import Stats
+from clovisor_py.kube.reflector import State as Watching
+from clovisor_py.metrics.by_pod import ByPod
+from clovisor_py.model.session import Outcome
+from clovisor_py.node_snapshot import Counting, Snapshots
+from clovisor_py.snapshot import SEEN, State
+from tests.support.fake_cluster import FakeCluster, pod
+from tests.support.sessions import session
+from tests.test_node import Bench, bench
+
+__all__ = ["bench"]
+
+
+@pytest.fixture
+def world(bench: type[Bench]):
+    pods = (pod("a", "10.0.0.1"), pod("b", "10.0.0.2", trace=None), pod("c", "10.0.0.3"), pod("d", "10.0.0.4"))
+    host, new = pod("h", "192.0.2.1", host_network=True), pod("n")
+    one = bench(FakeCluster(*pods, host, new))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.4": 4}
+    one.agent.refuse = {4}
+    one.turn()
+    core, reads = one.agent, []
+
+    def stats(ifindex):
+        reads.append(ifindex)
+        count = [0] * COUNTERS
+        count[Counter.SEGMENTS], count[Counter.CAPTURED], count[Counter.BYTES] = 9, 9, 1000
+        return Stats(tuple(count), ((0,) * BUCKETS,) * 2)
+
+    core.datapath.stats = stats
+    core.datapath.ring = SimpleNamespace(written=100)
+    core.datapath.maps = SimpleNamespace(sessions=lambda: [])
+    core.shedding = False
+    core.ledgers = lambda: {"console:": SimpleNamespace(offered=3, sent=2, waiting=1, dropped={})}
+    core.report = lambda look: SimpleNamespace(
+        engine={"payload": 5, "unparsed": {}}, unparsed=[(80, "why", 1)], shed_seconds=0.0, repairs=2
+    )
+    return one, reads
+
+
+def test_every_pod_of_the_node_and_what_became_of_it(world):
+    one, _ = world
+    by_pod = ByPod()
+    Counting(SimpleNamespace(offer=lambda sessions: None), by_pod).offer([session(interface=1, outcome=Outcome.ERROR)])
+    watching = [Watching("pods", 3.0, 1.0, "", 5, 1, 1, 0, 0, 0, 0), Watching("jobs", None, None, "no.", 0, 0, 0, 0, 0, 1, 0)]
+    found = Snapshots(one.node, "n1", by_pod).take(1.0, watching)
+    states = {each.name: each.state for each in found.pods}
+    assert states == {
+        "a": State.TRACED,
+        "b": State.NOT_SELECTED,
+        "c": State.NO_VETH,
+        "d": State.REFUSED,
+        "h": State.HOST_NETWORK,
+        "n": State.NOT_RUNNING,
+    }
+    (traced,) = (each for each in found.pods if each.state is State.TRACED)
+    assert (traced.veth, traced.ifindex, traced.bytes, traced.ended(SEEN)) == ("veth1", 1, (1000, 0), 9)
+    assert traced.sessions == {"error": 1}
+    assert [(each.name, each.synced, each.problem) for each in found.resources] == [("pods", True, ""), ("jobs", False, "no.")]
+    assert (found.repairs, found.engine, found.exporters[0].waiting) == (2, {"payload": 5}, 1)
+
+
+def test_what_did_not_move_is_not_read_again_for_a_while(world):
+    one, reads = world
+    snapshots = Snapshots(one.node, "n1", ByPod())
+    first = snapshots.take(1e9, [])
+    second = snapshots.take(1e9 + 1, [])
+    assert reads == [1]
+    assert [each.segments for each in first.pods] == [each.segments for each in second.pods]
+    one.agent.datapath.ring.written = 200
+    snapshots.take(1e9 + 2, [])
+    assert reads == [1, 1]
+    snapshots.take(1e9 + 7, [])
+    assert reads == [1, 1, 1]
