@@ -146,7 +146,8 @@ def test_errors(scene: Scene) -> None:
         ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "stream", ">"): "NOGROUP",
     }
     for words, status in mistakes.items():
-        key = {"EVALSHA": "text", "XREADGROUP": "stream", "GET": "", "NONSENSE": ""}.get(words[0], words[1] if len(words) > 1 else "")
+        odd = {"EVALSHA": "text", "XREADGROUP": "stream", "GET": "", "NONSENSE": ""}
+        key = odd[words[0]] if words[0] in odd else words[1]
         failed = {"outcome": "error", "attributes": {STATUS: status}}
         with truth.call(who, words[0], key, status, **failed), pytest.raises(redis.ResponseError):
             client.execute_command(*words)
