@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -72,12 +73,13 @@ def test_every_pod_of_the_node_and_what_became_of_it(world):
 def test_what_did_not_move_is_not_read_again_for_a_while(world):
     one, reads = world
     snapshots = Snapshots(one.node, "n1", ByPod())
-    first = snapshots.take(1e9, [])
-    second = snapshots.take(1e9 + 1, [])
+    now = time.monotonic() + 1
+    first = snapshots.take(now, [])
+    second = snapshots.take(now + 1, [])
     assert reads == [1]
     assert [each.segments for each in first.pods] == [each.segments for each in second.pods]
     one.agent.datapath.ring.written = 200
-    snapshots.take(1e9 + 2, [])
+    snapshots.take(now + 2, [])
     assert reads == [1, 1]
-    snapshots.take(1e9 + 7, [])
+    snapshots.take(now + 7, [])
     assert reads == [1, 1, 1]
