@@ -13,7 +13,7 @@ import logging
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
@@ -21,6 +21,7 @@ from clovisor_py.config import Settings
 from clovisor_py.directory import Directory
 from clovisor_py.errors import TargetGone
 from clovisor_py.exporters._worker import Ledger
+from clovisor_py.flows.crash import Crash
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.kernel import layout
 from clovisor_py.kernel.datapath import Datapath
@@ -69,11 +70,13 @@ class Report:
     engine: Mapping[str, int]
     unparsed: Sequence[tuple[int, str, int]]
     """(server port, reason, flows) of what could not be read, most frequent first."""
-    exporters: Mapping[str, tuple[int, int, Mapping[str, int]]]
-    """URL to (offered, sent, dropped by reason); complete after the end only."""
+    exporters: Mapping[str, Ledger]
+    """By export URL; complete after the end only."""
     shed_seconds: float
     """Seconds in which pods were allowed less than the setting."""
     repairs: int
+    crashes: Mapping[Crash, int] = field(default_factory=dict)
+    """Parsers that failed, and how often."""
 
 
 class Sessions(typing.Protocol):
@@ -189,12 +192,17 @@ class Agent:
         redact: str,
         capture: str | None = None,
         permits: Callable[[str, int], bool] | None = None,
+        said: Callable[[str, int], str] | None = None,
     ) -> None:
         """What holds for a veth (see `flows.terms`), also for its open flows. Raises UsageError for an unknown protocol."""
         now_ns = self.source.now_ns()
-        ended = self.pipeline.set_terms(ifindex, hints, redaction(redact), now_ns, capture=capture, permits=permits)
+        ended = self.pipeline.set_terms(ifindex, hints, redaction(redact), now_ns, capture=capture, permits=permits, said=said)
         self._deliver(ended)
         self.datapath.set_mode(ifindex, capture or "detect")
+
+    def retell(self) -> None:
+        """What is said of servers (`said` of set_terms) may have changed: open flows follow."""
+        self._deliver(self.pipeline.retell(self.source.now_ns()))
 
     def drop(self, ifindex: int) -> None:
         """Trace it no more, whether or not it is still there; what was captured is read, and its open flows end here."""
@@ -214,7 +222,7 @@ class Agent:
     def run(self, stop: Callable[[], bool], turn: Callable[[float], None] | None = None) -> None:
         """Until `stop()`, the session limit, or no veth is left. May be called again.
 
-        `turn` is called (with the monotonic time, s) after each batch, every 20 ms at least; it may add and drop veths, and
+        `turn` is called (with the monotonic time, s) after each batch, every 50 ms at least; it may add and drop veths, and
         with it having none is no end.
         """
         tick, shed, second, sweep, repair = map(Every, (TICK_S, SHED_S, SECOND, SWEEP_S, REPAIR_S))
@@ -281,9 +289,10 @@ class Agent:
             pods=dict(self._last_stats),
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
-            exporters={url: (one.offered, one.sent, one.dropped) for url, one in self._fanout.ledgers().items()},
+            exporters=self._fanout.ledgers(),
             shed_seconds=self._shed_s,
             repairs=self._repairs,
+            crashes=dict(self.pipeline.ledger.crashes),
         )
 
     def _feed(self, batch: list[Segment]) -> None:

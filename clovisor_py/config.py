@@ -13,6 +13,10 @@ class Settings:
     pins: Path = Path("/sys/fs/bpf/clovisor")
     """Where programs and maps are pinned; the lock of the node's datapath is this folder."""
 
+    hook: str = "auto"
+    """How programs are put on a veth. `auto` takes TCX links (Linux 6.6), which lose no packet, except where somebody's clsact
+    is already; `tcx` takes links there too, and nothing else; `clsact` takes filters, except where others have TCX programs."""
+
     lease_s: float = 10.0
     """Seconds after the last heartbeat until the kernel passes everything through and copies nothing. Long enough for a
     restart, short enough that a dead agent costs nothing."""

@@ -1,9 +1,10 @@
 """Control socket: what operators ask the agent that runs on this node, over a unix socket that only its owner may open.
 
-One request, one answer, each a line of JSON, then the connection is closed:
+One request, one answer, each a line of JSON, then mostly the connection is closed:
 
     {"what": "snapshot"}                                         -> {"answer": {…}}
     {"what": "pod", "namespace": "shop", "name": "cart-7d9f"}    -> {"answer": {…} or null}
+    {"what": "trace", "targets": "Pod/shop/cart-7d9f"}           -> as `tap_wire` says; the connection is a tap's then
     anything else                                                -> {"error": "a sentence"}
 
 The server is one thread over non-blocking sockets. It answers from the snapshot that was published last, so nobody who asks,
@@ -30,6 +31,7 @@ from typing import Final, NamedTuple
 
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
 from clovisor_py.snapshot import Json, Pod, Snapshot, as_json
+from clovisor_py.tap_wire import TRACE
 
 DEFAULT_PATH: Final = Path("/run/clovisor/control.sock")
 REQUEST_BYTES: Final = 4096
@@ -40,10 +42,7 @@ PATIENCE_S: Final = 10.0
 """A connection that takes longer, in whatever way, is closed (`refused["too slow"]`): it holds one of CONNECTIONS."""
 LOOK_S: Final = 1.0
 """How late that may be noticed."""
-ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Longest answer that a client takes: a snapshot of a full node is under a megabyte."""
 CHUNK: Final = 64 * 1024
-NO_AGENT: Final = "no agent answers at {} ({}): run this as root on a node where `clovisor agent` runs, or in its container."
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +53,18 @@ class Request(NamedTuple):
     what: str
     namespace: str = ""
     name: str = ""
+    targets: str = ""
+    """Of `trace`: KIND/NAMESPACE/NAME, with blanks between several."""
+    redact: str = ""
+    """Of `trace`: the level that must hold at least."""
 
 
 Answer = Callable[[Request], Json]
 """Must not block; what it answers goes to `json.dumps`. A ClovisorError that it raises is told to who asked."""
 Find = Callable[[str, str], Pod | None]
 """(namespace, name) to what the cluster-wide index knows of a pod that is not on this node. Must not block."""
+Take = Callable[[socket.socket, Request], None]
+"""Takes over the connection of a `trace`, or raises a ClovisorError. Must not block."""
 
 
 @dataclass(slots=True)
@@ -70,11 +75,14 @@ class _Connection:
 
 
 class ControlSocket:
-    """The server. `find` names pods of other nodes; `with` closes it. `publish` may come before `serve`, from any thread."""
+    """The server. `find` names pods of other nodes, `take` serves taps; `with` closes it.
 
-    def __init__(self, path: Path = DEFAULT_PATH, find: Find | None = None) -> None:
+    `publish` may come before `serve`, from any thread.
+    """
+
+    def __init__(self, path: Path = DEFAULT_PATH, find: Find | None = None, take: Take | None = None) -> None:
         self._path = path
-        self._find = find
+        self._find, self._take = find, take
         self._snapshot = Snapshot()
         self._answer: Answer = self.answer
         self._thread: threading.Thread | None = None
@@ -97,7 +105,7 @@ class ControlSocket:
             return as_json(snapshot)
         if request.what != "pod":
             raise UsageError(f"this agent knows no request '{request.what[:40]}': use the clovisor of its own version.")
-        pod = next((pod for pod in snapshot.pods if (pod.namespace, pod.name) == request[1:]), None)
+        pod = next((pod for pod in snapshot.pods if (pod.namespace, pod.name) == request[1:3]), None)
         if pod is None and self._find is not None:
             pod = self._find(request.namespace, request.name)
         return None if pod is None else as_json(pod)
@@ -182,7 +190,7 @@ class ControlSocket:
         one = connections[sock]
         try:
             if one.answer is None:
-                self._read(sock, one)
+                self._read(connections, sock, one)
             else:
                 one.answer = one.answer[sock.send(one.answer[:CHUNK]) :]
         except (BlockingIOError, InterruptedError):
@@ -194,61 +202,48 @@ class ControlSocket:
         if one.answer is not None and not one.answer:
             self._drop(connections, sock)
 
-    def _read(self, sock: socket.socket, one: _Connection) -> None:
+    def _read(self, connections: dict[socket.socket, _Connection], sock: socket.socket, one: _Connection) -> None:
         data = sock.recv(REQUEST_BYTES)
         one.request += data
         line, ended, _ = bytes(one.request).partition(b"\n")
         if len(line) > REQUEST_BYTES:
             self.refused["too long"] += 1
-            one.answer = _line({"error": f"a request of more than {REQUEST_BYTES} bytes is none: ask for one pod at a time."})
+            one.answer = encoded({"error": f"a request of more than {REQUEST_BYTES} bytes is none: ask for one pod at a time."})
         elif ended:
-            one.answer = self._answered(line)
+            one.answer = self._answered(line, sock)
+            if one.answer is None:
+                del connections[sock]
+                return
         elif not data:
             raise ConnectionResetError("it ended before its request did")
         else:
             return
         self._selector.modify(sock, selectors.EVENT_WRITE)
 
-    def _answered(self, line: bytes) -> memoryview:
+    def _answered(self, line: bytes, sock: socket.socket) -> memoryview | None:
+        """None: the connection is another's now."""
         try:
-            return _line({"answer": self._answer(_request(line))})
+            request = _request(line)
+            if request.what == TRACE and self._take is not None:
+                self._hand_over(sock, request, self._take)
+                return None
+            return encoded({"answer": self._answer(request)})
         except ClovisorError as error:
-            return _line({"error": str(error)})
+            return encoded({"error": str(error)})
         except Exception as error:  # noqa: BLE001 (whatever it was, the others still want their answers)
             _log.error("a request could not be answered", exc_info=error)
-            return _line({"error": f"the agent failed ({type(error).__name__}), its log says how: please report it."})
+            return encoded({"error": f"the agent failed ({type(error).__name__}), its log says how: please report it."})
+
+    def _hand_over(self, sock: socket.socket, request: Request, take: Take) -> None:
+        self._selector.unregister(sock)
+        try:
+            take(sock, request)
+        except ClovisorError:
+            self._selector.register(sock, selectors.EVENT_READ)
+            raise
 
 
-def ask(request: Request, path: Path = DEFAULT_PATH, timeout_s: float = PATIENCE_S) -> Json:
-    """The client: what the agent answers. Raises EnvironmentLacking where none does, ClovisorError with what it objects."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(timeout_s)
-            sock.connect(str(path))
-            sock.sendall(_line(request._asdict()))
-            found = json.loads(_received(sock, time.monotonic() + timeout_s))
-    except OSError as error:
-        raise EnvironmentLacking(NO_AGENT.format(path, error.strerror or error)) from error
-    except ValueError as error:
-        raise EnvironmentLacking(NO_AGENT.format(path, "what answers there speaks no JSON")) from error
-    if not isinstance(found, dict) or "answer" not in found:
-        said = found.get("error") if isinstance(found, dict) else ""
-        raise ClovisorError(str(said or f"the agent at {path} gave no answer: use the clovisor of its own version."))
-    return found["answer"]
-
-
-def _received(sock: socket.socket, until: float) -> bytes:
-    data = bytearray()
-    while part := sock.recv(CHUNK):
-        data += part
-        if len(data) > ANSWER_BYTES or time.monotonic() > until:
-            raise TimeoutError("its answer takes too long")
-    if not data:
-        raise ConnectionResetError("it hung up: too many ask at once")
-    return bytes(data)
-
-
-def _line(message: Json) -> memoryview:
+def encoded(message: Json) -> memoryview:
     return memoryview(json.dumps(message).encode() + b"\n")
 
 

@@ -52,7 +52,10 @@ def similar(snapshot: Snapshot, namespace: str, name: str) -> list[str]:
     """Pods of this node that may have been meant, as `namespace/name`."""
     refs = [pod.ref for pod in snapshot.pods]
     begin = [ref for ref in refs if ref.startswith(f"{namespace}/{name}") or ref.endswith(f"/{name}")]
-    return (begin or difflib.get_close_matches(f"{namespace}/{name}", refs, NAMES_SHOWN))[:NAMES_SHOWN]
+    own = [pod.name for pod in snapshot.pods if pod.namespace == namespace]  # what all have in common makes nothing alike
+    close = [f"{namespace}/{one}" for one in difflib.get_close_matches(name, own, NAMES_SHOWN)]
+    others = [pod.ref for pod in snapshot.pods if pod.namespace != namespace]
+    return (begin or close or difflib.get_close_matches(f"{namespace}/{name}", others, NAMES_SHOWN))[:NAMES_SHOWN]
 
 
 def ago(seconds: float) -> str:
@@ -70,6 +73,9 @@ def age(seconds: float) -> str:
 
 
 def _agent(snapshot: Snapshot, now: float) -> Iterator[Step]:
+    if snapshot.starting:
+        text = "it is starting, and has not looked at all pods yet"
+        yield Step(Mark.NOTE, "agent", text, "ask again in a moment")
     if now - snapshot.taken > STALE_S:
         text = f"it last said something {ago(now - snapshot.taken)}: what follows may be no longer so"
         yield Step(Mark.PROBLEM, "agent", text, "see its log")
@@ -85,11 +91,15 @@ def _pod(snapshot: Snapshot, pod: Pod, now: float) -> Iterator[Step]:
         where = f"it runs on {pod.node}" if pod.node else "no node has been chosen for it"
         yield Step(Mark.PROBLEM, "node", f"{where}, and this is {snapshot.node}", "ask the agent there")
         return
-    if not pod.selected:
+    if not pod.selected and pod.state is State.TRACED:
+        text = f"{pod.because or f'no label {TRACE_LABEL}'}; traced only for as long as `clovisor trace` looks at it"
+        yield Step(Mark.NOTE, "selected", text, f"clovisor enable pod/{pod.name} -n {pod.namespace}")
+    elif not pod.selected:
         remedy = f"clovisor enable pod/{pod.name} -n {pod.namespace}"
         yield Step(Mark.PROBLEM, "selected", pod.because or f"no label {TRACE_LABEL}", remedy)
         return
-    yield Step(Mark.OK, "selected", pod.because)
+    else:
+        yield Step(Mark.OK, "selected", pod.because)
     if stopped := _place(pod):
         yield stopped
         return
@@ -98,7 +108,7 @@ def _pod(snapshot: Snapshot, pod: Pod, now: float) -> Iterator[Step]:
         yield Step(Mark.NOTE, "problem", f"{ago(now - pod.problem_at)}: {pod.problem}")
     yield from _traffic(snapshot, pod)
     for port in pod.ports:
-        yield from _port(snapshot, port)
+        yield from _port(snapshot, pod, port)
 
 
 def _place(pod: Pod) -> Step | None:
@@ -140,13 +150,20 @@ def _traffic(snapshot: Snapshot, pod: Pod) -> Iterator[Step]:
     yield Step(Mark.NOTE if lost else Mark.OK, "traffic", f"{seen:,} segments seen, {lost:,} lost{why}")
     if over or fast or snapshot.shedding:
         yield _budget(snapshot, over, fast)
-    if seen >= ENOUGH and not all(pod.bytes):
+    if _goes_one_way(pod):
         yield _one_way(pod)
 
 
+def _goes_one_way(pod: Pod) -> bool:
+    return pod.ended(SEEN) >= ENOUGH and not all(pod.bytes)
+
+
 def _one_way(pod: Pod) -> Step:
-    """Some pods only talk (they ship logs), so this is a fact, and a problem only where the engine has seen that it is one."""
-    sure = any(port.one_direction for port in pod.ports)
+    """Some pods only talk (they ship logs), so this is a fact; it is a problem where the engine has seen that it is one, and
+    where a server answers what nobody asked: of connections that come in past the veth not even the opening is seen.
+    """
+    mute = pod.bytes[0] > 0 and any(port.older and port.side == "server" for port in pod.ports)
+    sure = mute or any(port.one_direction for port in pod.ports)
     way, other = ("leaves", "enters") if pod.bytes[0] else ("enters", "leaves")
     text = f"all that was seen {way} the pod; if anything {other} it, the CNI takes it past the veth (bpf_redirect_peer)"
     return Step(Mark.PROBLEM if sure else Mark.NOTE, "one direction", text, "turn such routing off in the CNI")
@@ -161,7 +178,7 @@ def _budget(snapshot: Snapshot, over: int, fast: int) -> Step:
     return Step(Mark.NOTE, "budget", "; ".join(parts) + ". Turns and counters stay complete", remedy)
 
 
-def _port(snapshot: Snapshot, port: Port) -> Iterator[Step]:
+def _port(snapshot: Snapshot, pod: Pod, port: Port) -> Iterator[Step]:
     """What is not read of the connections to one server port."""
     title = f":{port.port}" if port.port else "other ports"
     title = f"→ {title}" if port.side == "client" else title
@@ -178,6 +195,8 @@ def _port(snapshot: Snapshot, port: Port) -> Iterator[Step]:
         count = "1 connection" if port.older == 1 else f"{port.older:,} connections"
         what = f"{port.protocols[0]} is" if port.protocols else "a protocol is"
         text = f"{count} older than the agent: {what} recognised from the next request on"
+        if _goes_one_way(pod):
+            text = f"{count} of which the opening was not seen: older than the agent, or half of it goes another way"
         yield Step(Mark.NOTE if port.sessions else Mark.PROBLEM, title, text)
     if port.one_direction:
         text = f"{port.one_direction:,} of which only one direction passes the veth: no answer can be told from none"

@@ -1,28 +1,52 @@
 """Naming: who is at both ends of a session, as the API server tells it, at the time of the session.
 
 The traced pod's own end is certain, as its veth is the pod; what the index says of it is taken where it is about that same pod
-(it knows the Service, too). The other end is whoever had that address when the session began; unknown stays an address.
+(it knows the Service, too). Its container is the only one, or the one whose cgroup the kernel saw sending. The other end is
+whoever had that address when the session began; unknown stays an address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
 
+from clovisor_py.answered import IsExternal
 from clovisor_py.directory import Directory
+from clovisor_py.ends import EndFinder, Resolve
 from clovisor_py.model.session import Session, Side
-from clovisor_py.model.workload import Endpoint, Workload
+from clovisor_py.model.workload import Workload
+from clovisor_py.translation import Translation
 
-Resolve = Callable[[str, int, int], Workload | None]
-"""(ip, port, time in ns since the epoch): who had that address then."""
+CONTAINERS: Final = 4096
+"""Ends with their container that are remembered as one object: as many as a node has, many times over."""
+
+
+class Containers(NamedTuple):
+    """Of one pod. `only`: its name where there is never another; else `names`, by container id."""
+
+    only: str = ""
+    names: Mapping[str, str] = {}
 
 
 class ClusterDirectory(Directory):
-    """A Directory that asks the cluster's index. `assign` a workload to a veth before it is traced."""
+    """A Directory that asks the cluster's index. `assign` a workload to a veth before it is traced.
 
-    def __init__(self, resolve: Resolve) -> None:
+    `container_of`: cgroup id to container id, empty where unknown.
+    """
+
+    def __init__(
+        self,
+        resolve: Resolve,
+        container_of: Callable[[int], str] = lambda _: "",
+        translation: Translation | None = None,
+        is_external: IsExternal = lambda namespace, name: False,
+    ) -> None:
         super().__init__()
-        self._resolve = resolve
+        self._ends, self._container_of = EndFinder(resolve, translation, is_external), container_of
         self._own: dict[int, Workload] = {}
+        self._containers: dict[int, Containers] = {}
         self._traced: set[str] = set()
 
     def assign(self, interface: int, workload: Workload) -> None:
@@ -31,29 +55,47 @@ class ClusterDirectory(Directory):
         self._own[interface] = workload
         self._traced.add(workload.uid)
 
+    def tell(self, interface: int, exported: bool) -> None:
+        """Whether what is seen there is for exporters: only then the other end of a call may count on a span of this one."""
+        if (workload := self._own.get(interface)) is not None:
+            (self._traced.add if exported else self._traced.discard)(workload.uid)
+
+    def contain(self, interface: int, containers: Containers) -> None:
+        """The containers of the pod behind this veth, as they are from now on."""
+        if interface in self._own:
+            self._containers[interface] = containers
+
     def add(self, interface: int, name: str, addresses: object) -> None:
         """Nothing to learn from: `assign` has said who it is."""
 
     def remove(self, interface: int) -> None:
         """It is traced no more."""
+        self._containers.pop(interface, None)
+        self._ends.forget(interface)
         if (workload := self._own.pop(interface, None)) is not None:
             self._traced.discard(workload.uid)
 
     def name(self, session: Session) -> None:
         """Put workloads on both ends, and say whether the other end is traced here, too."""
-        own, time_ns = self._own.get(session.interface), session.start_ns
-        client, server = self._at(session.client, time_ns), self._at(session.server, time_ns)
+        client, server, alike = self._ends.find(session, self._own.get(session.interface))
         if session.side is Side.CLIENT:
-            client, peer = _same(own, client), server
+            client, peer = self._in_container(session, client), server
         else:
-            server, peer = _same(own, server), client
+            server, peer = self._in_container(session, server), client
         session.client_workload, session.server_workload = client, server
-        session.peer_traced = peer is not None and peer.uid in self._traced
+        session.peer_traced = alike and peer is not None and peer.uid in self._traced
 
-    def _at(self, end: Endpoint, time_ns: int) -> Workload | None:
-        return self._resolve(end.ip, end.port, time_ns)
+    def _in_container(self, session: Session, own: Workload | None) -> Workload | None:
+        """The traced pod's own end, with its container where that is known."""
+        containers = self._containers.get(session.interface)
+        if own is None or containers is None:
+            return own
+        name = containers.only
+        if not name and session.cgroup_id:
+            name = containers.names.get(self._container_of(session.cgroup_id), "")
+        return _inside(own, name) if name else own
 
 
-def _same(own: Workload | None, said: Workload | None) -> Workload | None:
-    """What was said of an address, if it is about the pod that the veth leads to; else that pod."""
-    return said if own is None or (said is not None and said.uid == own.uid) else own
+@lru_cache(CONTAINERS)
+def _inside(pod: Workload, container: str) -> Workload:
+    return dataclasses.replace(pod, container=container)

@@ -21,22 +21,29 @@ from typing import Final
 from clovisor_py.agent import Agent, Every, Sessions
 from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError
+from clovisor_py.kernel.cgroups import Cgroups
+from clovisor_py.kernel.conntrack import Conntrack
+from clovisor_py.kernel.links import addresses
 from clovisor_py.kernel.pod_veths import PodVeths
 from clovisor_py.kernel.targets import Veth
+from clovisor_py.kube.cluster import Wanted
 from clovisor_py.kube.egress import permits
 from clovisor_py.kube.objects import Ref
-from clovisor_py.naming import ClusterDirectory
+from clovisor_py.naming import ClusterDirectory, Containers
+from clovisor_py.node_start import await_answers, await_names
 from clovisor_py.protocols._api import Protocol
+from clovisor_py.protocols._redaction import Level, stricter
 from clovisor_py.roster import ClusterView, Local, Report
+from clovisor_py.translation import Translation
 
 FULL_S: Final = 5.0
 """How long a difference that nobody told of may last."""
-WAIT_S: Final = 0.02
-"""Between two looks whether the API server has answered for the first time."""
-PATIENCE_S: Final = 5.0
-"""After so long without its first answer it is said that we wait for it."""
 SLICE_S: Final = 0.05
 """How long pods are attached and detached before the ring is read again: a hundred of them take longer than a ring may wait."""
+RETELL_S: Final = 0.5
+"""How often open connections may follow what is newly said of servers: it looks at each of them."""
+BEGINNING_S: Final = 1.0
+"""The same before the ring is read at all: between two heartbeats."""
 ANEW: Final = 12
 """Every so many full comparisons all namespaces are asked for their addresses again, also those that have told them."""
 
@@ -45,7 +52,6 @@ NOT_ATTACHED: Final = "NotAttached"
 BAD_SETTING: Final = "BadTraceSetting"
 """Reasons of Events."""
 TAKEN: Final = "its veth {} is that of {}, which the API server still lists at the same address"
-WAITING: Final = "the API server has not told yet which pods are to be traced; nothing is read until it does."
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +71,18 @@ class NodeAgent:
         report: Report,
         *,
         protocols: Mapping[str, Protocol] | None = None,
+        private: set[int] | None = None,
     ) -> None:
+        self.private: set[int] = set() if private is None else private
+        """Interfaces that are traced only because somebody looks: their sessions are for nobody else (`sessions` heeds it)."""
+        self.looked_at: Mapping[Ref, str] = {}
+        """Pods of this node that somebody looks at now, and how much is hidden from them at least."""
         self._redact = settings.redact
         self._hints: Mapping[int, str] = {}
-        self.directory = ClusterDirectory(cluster.resolve)
+        self._conntrack = Conntrack()
+        self.directory = ClusterDirectory(
+            cluster.resolve, Cgroups().container, Translation(self._conntrack, addresses), cluster.is_external
+        )
         self.agent = Agent(
             settings,
             sessions,
@@ -89,6 +103,7 @@ class NodeAgent:
         """Of `pods`, those that are to be tried again some time."""
         self._full = Every(FULL_S)
         self._comparisons = 0
+        self._retell, self._told = Every(RETELL_S), cluster.protocols_version
         self.started = time.time()
         self.begun = False
         """All pods have been looked at once."""
@@ -99,16 +114,25 @@ class NodeAgent:
 
     def __enter__(self) -> NodeAgent:
         self.agent.__enter__()
+        self._open_conntrack()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._conntrack.close()
         self.agent.__exit__(kind, error, trace)
+
+    def _open_conntrack(self) -> None:
+        try:
+            self._conntrack.open()
+        except ClovisorError as error:  # it only names more of who is behind a Service
+            _log.warning("whom Services lead to is told by the API server alone: %s", error)
 
     def run(self, stop: Callable[[], bool], also: Callable[[float], None] | None = None) -> None:
         """Until `stop()`. `also` is called often, with the monotonic time, for whatever else has to be done in this thread."""
-        if not self._wait(stop, also):
+        if not await_answers(self._cluster, stop, also):
             return
         self._begin()
+        await_names(self._cluster, self.agent.datapath, stop, also)
         if (news := self._cluster.fileno()) >= 0:
             self.agent.datapath.ring.wake_on(news)
 
@@ -133,20 +157,27 @@ class NodeAgent:
         """Look at these pods again: settings have changed."""
         self._due.update(dict.fromkeys(refs))
 
-    def _wait(self, stop: Callable[[], bool], also: Callable[[float], None] | None) -> bool:
-        """For the first answers of the API server. The lease is not renewed: what a predecessor left falls silent meanwhile."""
-        said = time.monotonic() + PATIENCE_S
-        while not self._cluster.ready:
-            now = time.monotonic()
-            if stop():
-                return False
-            if now >= said:
-                _log.warning(WAITING)
-                said = float("inf")
-            if also is not None:
-                also(now)
-            time.sleep(WAIT_S)
-        return True
+    def look_at(self, pods: Mapping[Ref, str]) -> None:
+        """These are traced for as long as they are here, also where nobody enabled them."""
+        before, self.looked_at = self.looked_at, pods
+        for ref in before.keys() | pods.keys():
+            if before.get(ref) != pods.get(ref):
+                self._due[ref] = None
+                if (local := self.pods.get(ref)) is not None:
+                    self._set_terms(local, local.veth)
+
+    def owner_of(self, local: Local) -> str:
+        """What controls it in the end: `deployment/cart`; empty where nothing does."""
+        return self._cluster.workload(local.wanted.pod).owner
+
+    def redact_of(self, local: Local) -> str:
+        """How much is hidden of a pod: as it says itself, else the agent's settings; or more, where who looks asks for that."""
+        own = Level(local.wanted.decision.redact or self._redact)
+        asked = self.looked_at.get(local.wanted.pod.ref)
+        return own.value if asked is None else stricter(own, asked).value
+
+    def _to_trace(self, wanted: Wanted) -> bool:
+        return wanted.traced or (wanted.pod.ref in self.looked_at and not wanted.obstacle)
 
     def _begin(self) -> None:
         """Everything at once; afterwards nothing of a predecessor is left that nobody wants."""
@@ -154,7 +185,7 @@ class NodeAgent:
         self._due.update(dict.fromkeys(self._cluster.pods()))
         self.agent.datapath.heartbeat()
         while self._due:
-            self._work(time.monotonic())
+            self._work(time.monotonic(), BEGINNING_S)
             self.agent.datapath.heartbeat()
         self._remove_strays()
         self.begun = True
@@ -174,10 +205,13 @@ class NodeAgent:
             self.concern(ref for ref in self._failing if self.pods[ref].wants(now))
         if self._due:
             self._work(now)
+        if self._told != self._cluster.protocols_version and self._retell.due(now):
+            self._told = self._cluster.protocols_version
+            self.agent.retell()
 
-    def _work(self, now: float) -> None:
+    def _work(self, now: float, slice_s: float | None = None) -> None:
         """As many of those that are due as there is time for."""
-        until, cpu = time.monotonic() + SLICE_S, time.process_time()
+        until, cpu = time.monotonic() + (slice_s or SLICE_S), time.process_time()
         while self._due and time.monotonic() < until:
             ref = next(iter(self._due))
             del self._due[ref]
@@ -199,16 +233,21 @@ class NodeAgent:
         if local is None:
             local = self.pods[ref] = Local(wanted)
         before, local.wanted = local.wanted, wanted
+        if local.veth is not None:
+            self._name_containers(local, local.veth)
         if not any(problem.on == ref for problem in wanted.decision.problems):
             self._report.unsay(ref, BAD_SETTING)
         for problem in wanted.decision.problems:
-            self._report.say(problem.on, wanted.pod.uid if problem.on == ref else "", BAD_SETTING, problem.sentence)
-        if not wanted.traced:
+            self._report.say(problem.on, problem.uid, BAD_SETTING, problem.sentence)
+        traced = self._to_trace(wanted)
+        if local.veth is not None:
+            self._keep_private(local, local.veth)
+        if not traced:
             self._detach(local)
             self._clear(local)
         elif not self._moved(local) and wanted.settings != before.settings:
             self._set_terms(local, local.veth)
-        if wanted.traced and local.veth is None and local.next_try <= now:
+        if traced and local.veth is None and local.next_try <= now:
             self._attach(local, now)
 
     def _moved(self, local: Local) -> bool:
@@ -260,22 +299,39 @@ class NodeAgent:
         """Names and terms first: they hold from the first segment on."""
         pod, capture = local.wanted.pod, local.wanted.decision.capture
         self.directory.assign(veth.ifindex, self._cluster.workload(pod))
+        self._name_containers(local, veth)
+        self._keep_private(local, veth)
         try:
             self._set_terms(local, veth)
             self.agent.add(veth, capture or "detect")
         except ClovisorError:
             self.agent.drop(veth.ifindex)
+            self.private.discard(veth.ifindex)
             raise
         local.veth, local.since = veth, time.time()
         _log.info("tracing %s on %s (%s)", pod.ref, veth.name, local.wanted.decision.because)
+
+    def _keep_private(self, local: Local, veth: Veth) -> None:
+        (self.private.discard if local.wanted.traced else self.private.add)(veth.ifindex)
+        self.directory.tell(veth.ifindex, local.wanted.traced)
+
+    def _name_containers(self, local: Local, veth: Veth) -> None:
+        pod = local.wanted.pod
+        self.directory.contain(veth.ifindex, Containers(pod.only_container, pod.containers))
 
     def _set_terms(self, local: Local, veth: Veth | None) -> None:
         if veth is None:
             return
         decision = local.wanted.decision
         allowed = None if decision.egress is None else partial(permits, decision.egress)
-        hints = {**self._hints, **local.wanted.hints}
-        self.agent.set_terms(veth.ifindex, hints, decision.redact or self._redact, decision.capture, allowed)
+        hints, said = {**self._hints, **decision.hints}, partial(self._said, local)
+        self.agent.set_terms(veth.ifindex, hints, self.redact_of(local), decision.capture, allowed, said)
+
+    def _said(self, local: Local, ip: str, port: int) -> str:
+        """What a pod's own port, or a server that it calls, is said to speak."""
+        if ip in local.wanted.pod.ips:
+            return local.wanted.hints.get(port, "")
+        return self._cluster.protocol_at(ip, port)
 
     def _tracing(self, ifindex: int) -> Local | None:
         """The pod whose filters are on this veth."""
@@ -289,6 +345,7 @@ class NodeAgent:
             self.agent.drop(veth.ifindex)
         except ClovisorError as error:  # it is a stray now, and is taken off when that can be done
             _log.warning("%s keeps filters for now: %s", veth.name, error)
+        self.private.discard(veth.ifindex)  # not before: what was open has just ended
         _log.info("no longer tracing %s on %s", local.wanted.pod.ref, veth.name)
 
     def _lost(self, veth: Veth) -> None:

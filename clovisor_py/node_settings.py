@@ -53,6 +53,7 @@ LIMITS: Final[Mapping[str, tuple[float, float]]] = {
 }
 """Lowest and highest; a number that is not here is at least 0."""
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "hook": ("auto", "tcx", "clsact"),
     "redact": tuple(level.value for level in Level),
     "log_level": ("debug", "info", "warning", "error"),
 }

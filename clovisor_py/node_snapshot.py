@@ -6,12 +6,14 @@ not read again until the next full look.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from clovisor_py import __version__
 from clovisor_py.agent import Every, Sessions
+from clovisor_py.errors import ClovisorError
 from clovisor_py.exporters._worker import Ledger
 from clovisor_py.kernel.connections import Open, Where, open_connections
 from clovisor_py.kernel.layout import Counter
@@ -25,6 +27,10 @@ from clovisor_py.snapshot import Exporter, Pod, Resource, Snapshot, State, Unpar
 
 FULL_S: Final = 5.0
 """How old the counters of a quiet pod may be, and the number of its open connections."""
+AHEAD_LOOKS: Final = 8
+"""Pods a second whose veths are looked at for programs ahead of ours, at some system calls each."""
+
+_log = logging.getLogger(__name__)
 
 
 class Snapshots:
@@ -36,6 +42,8 @@ class Snapshots:
         self._written = -1
         self._open: Mapping[int, Mapping[Where, Open]] = {}
         self._full = Every(0.0)
+        self._ahead: dict[tuple[str, int], str] = {}
+        """What runs before our filters, by uid and ifindex; the one that was looked at longest ago comes first."""
 
     def take(self, now: float, watching: Sequence[Watching]) -> Snapshot:
         """Of this moment; `now` is monotonic. What only the kernel counts may be FULL_S old where nothing was captured."""
@@ -46,6 +54,7 @@ class Snapshots:
             self._open = open_connections(core.datapath.maps.sessions())
         before = {} if full or written != self._written else {(pod.uid, pod.ifindex): pod for pod in self._last.pods}
         self._written = written
+        self._look_ahead()
         report = core.report(look=False)
         self._last = Snapshot(
             node=self._node,
@@ -59,11 +68,24 @@ class Snapshots:
             ),
             engine={name: count for name, count in report.engine.items() if isinstance(count, int)},
             unparsed=tuple(Unparsed(*row) for row in report.unparsed),
+            starting=not agent.begun,
             shedding=core.shedding,
             shed_s=report.shed_seconds,
             repairs=report.repairs + agent.moved + agent.strays,
         )
         return self._last
+
+    def _look_ahead(self) -> None:
+        """Whose filters are behind somebody else's: a few pods each time, those that are new first."""
+        traced = {(one.wanted.pod.uid, one.veth.ifindex) for one in self._agent.pods.values() if one.veth is not None}
+        known = [key for key in self._ahead if key in traced]
+        for key in [*(traced - self._ahead.keys()), *known][:AHEAD_LOOKS]:
+            self._ahead.pop(key, None)
+            try:
+                self._ahead[key] = ", ".join(self._agent.agent.datapath.ahead(key[1]))
+            except ClovisorError as error:  # it is going, mostly
+                _log.debug("what runs before our filters on interface %d is not known: %s", key[1], error)
+        self._ahead = {key: names for key, names in self._ahead.items() if key in traced}
 
     def _pod(self, local: Local, before: Mapping[tuple[str, int], Pod]) -> Pod:
         pod, decision, veth = local.wanted.pod, local.wanted.decision, local.veth
@@ -76,12 +98,13 @@ class Snapshots:
             state=_state(local),
             selected=decision.traced,
             because=decision.because,
-            problem=local.problem or _problems(local),
+            problem=local.problem or local.wanted.obstacle or _problems(local),
             problem_at=local.problem_at,
         )
         if veth is None:
             return facts
-        facts = facts._replace(veth=veth.name, ifindex=veth.ifindex, since=local.since)
+        facts = facts._replace(veth=veth.name, ifindex=veth.ifindex, netnsid=veth.netnsid, since=local.since)
+        facts = facts._replace(ahead=self._ahead.get((pod.uid, veth.ifindex), ""))
         if (known := before.get((pod.uid, veth.ifindex))) is not None:
             return facts._replace(
                 segments=known.segments,
@@ -109,7 +132,7 @@ class Snapshots:
 def _state(local: Local) -> State:
     pod = local.wanted.pod
     if not local.wanted.decision.traced:
-        return State.NOT_SELECTED
+        return State.TRACED if local.veth is not None else State.NOT_SELECTED  # for who taps it
     if pod.host_network:
         return State.HOST_NETWORK
     if pod.phase in FINISHED or not pod.ips:

@@ -17,6 +17,8 @@ from clovisor_py.config import Settings
 from clovisor_py.directory import Directory
 from clovisor_py.exporters._fanout import Fanout
 from clovisor_py.exporters._patience import Patience
+from clovisor_py.exporters._worker import Ledger
+from clovisor_py.flows.crash import Crash
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.metrics.red import Red
 from clovisor_py.model.segment import Segment
@@ -55,8 +57,10 @@ class ReplayReport:
     engine: Mapping[str, int]
     unparsed: Sequence[tuple[int, str, int]]
     """(server port, reason, flows) of what could not be read, most frequent first."""
-    exporters: Mapping[str, tuple[int, int, Mapping[str, int]]]
-    """URL to (offered, sent, dropped by reason); complete after the end only."""
+    exporters: Mapping[str, Ledger]
+    """By export URL; complete after the end only."""
+    crashes: Mapping[Crash, int]
+    """Parsers that failed, and how often."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class _Totals:
     passed_over: Counter[str] = field(default_factory=Counter)
     engine: Counter[str] = field(default_factory=Counter)
     unparsed: Counter[tuple[int, str]] = field(default_factory=Counter)
+    crashes: Counter[Crash] = field(default_factory=Counter)
 
 
 class Replay:
@@ -96,6 +101,8 @@ class Replay:
         self._patience = Patience(fanout, QUEUE // 2, stop)
         self._outlet = Outlet(self._patience.offer, keep, limit)
         self._totals = _Totals()
+        self.read = False
+        """Something could be read: a capture that is one, or a part of it."""
         self._pipeline()  # a hint that makes no sense is said before any file is read
 
     @property
@@ -112,6 +119,7 @@ class Replay:
         with CaptureSource(path, self._settings.udp_ports) as source:
             self._outlet.directory = Directory()
             named = 0
+            self.read = True
             try:
                 for batch in source.batches():
                     named = self._name(source, named)
@@ -132,7 +140,6 @@ class Replay:
         """Of all files so far."""
         totals, outlet = self._totals, self._outlet
         unparsed = [(port, reason, flows) for (port, reason), flows in totals.unparsed.most_common()]
-        exporters = {url: (one.offered, one.sent, one.dropped) for url, one in self._fanout.ledgers().items()}
         return ReplayReport(
             totals.ns / 1e9,
             outlet.red,
@@ -143,7 +150,8 @@ class Replay:
             totals.lost,
             totals.engine,
             unparsed,
-            exporters,
+            self._fanout.ledgers(),
+            totals.crashes,
         )
 
     def _pipeline(self) -> Pipeline:
@@ -180,6 +188,7 @@ class Replay:
         counts = pipeline.ledger.as_dict()
         totals.engine.update({name: count for name, count in counts.items() if isinstance(count, int)})
         totals.unparsed.update({(port, reason): flows for port, reason, flows in pipeline.unparsed()})
+        totals.crashes.update(pipeline.ledger.crashes)
 
 
 class _Clock:

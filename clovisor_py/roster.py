@@ -31,6 +31,10 @@ class ClusterView(typing.Protocol):
     def ready(self) -> bool:
         """Which pods are to be traced is known."""
 
+    @property
+    def named(self) -> bool:
+        """Who is behind which address is known, too."""
+
     def fileno(self) -> int:
         """Readable when `take` has something to answer; -1 where nothing tells."""
 
@@ -45,6 +49,16 @@ class ClusterView(typing.Protocol):
 
     def resolve(self, ip: str, port: int, time_ns: int) -> Workload | None:
         """Who had this address at that time."""
+
+    def is_external(self, namespace: str, name: str) -> bool:
+        """Whether that is a Service of type ExternalName."""
+
+    def protocol_at(self, ip: str, port: int) -> str:
+        """What the server there is said to speak; empty where nobody says."""
+
+    @property
+    def protocols_version(self) -> int:
+        """Another one: `protocol_at` may answer otherwise."""
 
     def workload(self, pod: Pod) -> Workload:
         """A pod of this node as sessions name it."""

@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from clovisor_py import __version__
 from clovisor_py.agent import Every
 from clovisor_py.control_socket import DEFAULT_PATH, ControlSocket
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.flows.detect import by_any_name
 from clovisor_py.http_endpoint import HttpEndpoint
+from clovisor_py.kernel.heap import share_heap
 from clovisor_py.kube.client import Client
 from clovisor_py.kube.cluster import Cluster
 from clovisor_py.kube.objects import Ref
@@ -29,12 +31,15 @@ from clovisor_py.metrics.exposition import Exposition
 from clovisor_py.node import NodeAgent
 from clovisor_py.node_settings import NodeSettings, differences
 from clovisor_py.node_snapshot import Counting, Snapshots
+from clovisor_py.node_taps import NodeTaps
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.settings_file import SettingsFile
+from clovisor_py.snapshot import Pod, Snapshot, State
+from clovisor_py.tap import Taps
 
 SECOND: Final = 1.0
 HUNG_S: Final = 10.0
-"""A main loop that has not come round for so long hangs; it does so every 20 ms, attaching a hundred pods takes two seconds."""
+"""A main loop that has not come round for so long hangs; it does so every 50 ms, attaching a hundred pods takes two seconds."""
 LIVE: Final = frozenset({"trace_by_default", "watch", "egress", "redact", "hints", "log_level"})
 """Settings that hold as soon as they are changed; the others, from the next start on."""
 
@@ -65,16 +70,21 @@ class Service:
         self.reporter = Reporter(write)
         self.cluster = Cluster(client, settings.node, settings.rules(self._names), self._names)
         self.fanout = open_urls(settings.exports, queue_limit=settings.export_queue)
-        by_pod = ByPod()
-        self.node = NodeAgent(settings, Counting(self.fanout, by_pod), self.cluster, self.reporter, protocols=protocols)
+        by_pod, private = ByPod(), set[int]()
+        self.taps = Taps(self.fanout, private)
+        sessions = Counting(self.taps, by_pod)
+        self.node = NodeAgent(settings, sessions, self.cluster, self.reporter, protocols=protocols, private=private)
         self.node.apply(settings.redact, dict(settings.hints))
+        self._node_taps = NodeTaps(self.node, self.taps, settings.node, self.cluster.find)
         self._snapshots = Snapshots(self.node, settings.node, by_pod)
-        self.control = ControlSocket(socket)
+        self.control = ControlSocket(socket, self._find, lambda sock, asked: self.taps.open(sock, asked.targets, asked.redact))
+        self.control.publish(Snapshot(settings.node, __version__, self.node.started, time.time(), starting=True))
         exposition = Exposition(lambda: self.node.agent.red, lambda: self.control.snapshot)
         self.http_port = settings.http_port
         self._endpoint = HttpEndpoint(settings.http_port, healthy=self.healthy, ready=self.ready, metrics=exposition.render)
 
     def __enter__(self) -> Service:
+        share_heap()
         with ExitStack() as undo:
             undo.enter_context(self.fanout)
             undo.enter_context(self.reporter)
@@ -83,6 +93,7 @@ class Service:
                 undo.callback(self._endpoint.close)
                 self.http_port = self._endpoint.start()
             undo.enter_context(self.node)
+            undo.callback(self.taps.close)
             undo.enter_context(self.control)
             self.control.serve()
             self._undo = undo.pop_all()
@@ -107,9 +118,16 @@ class Service:
             return STARTING
         return "" if self.node.begun else NOT_TOLD
 
+    def _find(self, namespace: str, name: str) -> Pod | None:
+        """What is known of a pod of another node. Any thread."""
+        pod = self.cluster.find(Ref("Pod", namespace, name))
+        return None if pod is None else Pod(namespace, name, pod.uid, pod.node, pod.ips, State.OTHER_NODE)
+
     def _also(self, now: float) -> None:
         self._came_round = now
-        if self._second.due(now):
+        self._node_taps.turn(now)
+        just_begun = self.node.begun and self.control.snapshot.starting
+        if self._second.due(now) or just_begun:
             self.control.publish(self._snapshots.take(now, self.cluster.states()))
             self._look_at_settings()
 

@@ -184,6 +184,8 @@ class Snapshot(NamedTuple):
     engine: Mapping[str, int] = NOTHING
     """`flows.ledger.Ledger`, numbers only."""
     unparsed: tuple[Unparsed, ...] = ()
+    starting: bool = False
+    """Not all pods have been looked at yet: the API server has not told, or it is being done."""
     shedding: bool = False
     """Pods are allowed less than the setting, now."""
     shed_s: float = 0

@@ -26,6 +26,7 @@
 #define CV_RING_BYTES (8 << 20) /* 100 ms of a pod's whole default budget */
 #define CV_BUCKETS 40           /* log2 ns: the last one begins at 9 minutes */
 
+#define CV_OVERTAKEN (32 << 20) /* no receive window is larger by default (tcp_rmem): so far ahead a segment may be of its late elders */
 #define CV_DETECT_BYTES 65536 /* per direction while the protocol is not known; then the heads of its turns */
 #define CV_CHUNK 16384        /* longest payload of one record; a longer segment becomes several */
 #define CV_CHUNKS 4           /* 64 KiB: the longest GSO segment there is without BIG TCP */
@@ -78,7 +79,7 @@ enum cv_counter {
     CV_MALFORMED,     /* headers that contradict themselves or the packet's length */
     CV_RECORDS,       /* ring records written */
     CV_CAPTURED_BYTES,
-    CV_BYTES, /* payload, by direction: BYTES + direction; what lies below the high-water mark (retransmitted, or late) is not counted */
+    CV_BYTES, /* payload, by direction: BYTES + direction; each byte of a stream once, however often and in what order it passed */
     CV_BYTES_TO_POD,
     CV_TURNS, /* by direction */
     CV_TURNS_TO_POD,

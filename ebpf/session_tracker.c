@@ -94,7 +94,9 @@ INLINE void note_flags(struct cv_session *s, struct packet *p, u32 direction)
         __sync_fetch_and_or(&s->state, state);
 }
 
-/* How many bytes of the payload were never seen before; moves the high-water mark. Two CPUs may carry one direction. */
+/* By how many bytes the payload moves the high-water mark. Two CPUs may carry one direction: a segment that another one overtook
+ * was counted with that one, and so the sum is what the stream has, whatever their order. Further ahead than any window is no
+ * overtaking, but what passed while nobody looked: there, its own bytes count. */
 INLINE u32 fresh_bytes(struct cv_session *s, struct packet *p, u32 direction)
 {
     struct cv_side *side = &s->side[direction];
@@ -114,9 +116,9 @@ INLINE u32 fresh_bytes(struct cv_session *s, struct packet *p, u32 direction)
         if ((s32)fresh <= 0)
             return 0;
         if (__sync_val_compare_and_swap(&side->high_seq, high, end) == high)
-            return fresh < p->length ? fresh : p->length;
+            return fresh < CV_OVERTAKEN ? fresh : p->length;
     }
-    return 0; /* lost three races against segments that were further on: theirs are the new bytes */
+    return 0; /* lost three races: those who won, or the next segment, count these bytes */
 }
 
 INLINE u32 log2_bucket(u64 value)
@@ -609,13 +611,13 @@ INLINE int track(struct __sk_buff *skb, u32 direction)
 }
 
 /* Ingress of the host veth: what leaves the pod. */
-int handle_ingress(struct __sk_buff *skb)
+int clovisor_ingress(struct __sk_buff *skb)
 {
     return track(skb, CV_FROM_POD);
 }
 
 /* Egress of the host veth: what enters the pod. */
-int handle_egress(struct __sk_buff *skb)
+int clovisor_egress(struct __sk_buff *skb)
 {
     return track(skb, CV_TO_POD);
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from clovisor_py import control_socket as module
-from clovisor_py.control_socket import CONNECTIONS, REQUEST_BYTES, ControlSocket, Request, ask
+from clovisor_py.control_client import ask
+from clovisor_py.control_socket import CONNECTIONS, REQUEST_BYTES, ControlSocket, Request
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
 from clovisor_py.snapshot import Pod, Snapshot, State, as_json, from_json
 from tests.support.snapshots import snapshot, traced
@@ -172,34 +173,6 @@ def test_a_long_answer_arrives_whole(path):
         assert ask(Request("x"), path) == "ä" * 3_000_000
 
 
-def test_the_client_bounds_what_it_takes(path, monkeypatch):
-    monkeypatch.setattr(module, "ANSWER_BYTES", 1000)
-    with ControlSocket(path) as made:
-        made.serve(lambda _: "x" * 100_000)
-        with pytest.raises(EnvironmentLacking, match="takes too long"):
-            ask(Request("x"), path)
-
-
-@pytest.mark.parametrize("said", [b"hello\n", b"", b"[]\n", b'{"odd": 1}\n'])
-def test_what_is_no_agent(path, said):
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def speak():
-            sock, _ = listener.accept()
-            sock.recv(100)
-            sock.sendall(said)
-            sock.close()
-
-        thread = threading.Thread(target=speak)
-        thread.start()
-        with pytest.raises(ClovisorError):
-            ask(Request("snapshot"), path)
-        thread.join()
-
-
 def test_publishing_is_free_and_nothing_leaks(path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
@@ -209,3 +182,32 @@ def test_publishing_is_free_and_nothing_leaks(path):
             assert ask(Request("snapshot"), path) == as_json(snapshot())
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not [thread for thread in threading.enumerate() if thread.name == "control socket"]
+
+
+def test_a_tap_is_handed_over_or_refused(path):
+    taken = []
+
+    def take(sock, request):
+        if request.redact:
+            raise UsageError("no such level.")
+        taken.append((sock, request.targets))
+
+    with ControlSocket(path, take=take) as made:
+        made.serve()
+        with pytest.raises(ClovisorError, match=r"no such level\."):
+            ask(Request("trace", redact="x"), path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(path))
+            client.sendall(b'{"what": "trace", "targets": "Pod/a/b"}\n')
+            while not taken:
+                time.sleep(0.01)
+            ((sock, targets),) = taken
+            sock.sendall(b"hello")
+            assert (client.recv(10), targets) == (b"hello", "Pod/a/b")
+            assert ask(Request("pod", "a", "b"), path) is None
+            sock.close()
+    with ControlSocket(path) as without:
+        without.serve()
+        with pytest.raises(ClovisorError, match="knows no request 'trace'"):
+            ask(Request("trace", targets="Pod/a/b"), path)

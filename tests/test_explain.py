@@ -168,3 +168,14 @@ def test_similar_names():
     assert similar(found, "shop", "cart") == ["shop/cart-7d9f", "other/cart"]
     assert similar(found, "shop", "cart-7d9e") == ["shop/cart-7d9f"]
     assert similar(found, "zzz", "qqqqqqqqq") == []
+    many = snapshot(*(Pod("shop", name) for name in ("web", "done", "nowhere")))
+    assert similar(many, "shop", "wbe") == ["shop/web"]
+    assert similar(many, "shpo", "web") == ["shop/web"]
+
+
+def test_a_server_that_answers_what_nobody_asked():
+    """Past the veth (bpf_redirect_peer) not even the opening is seen."""
+    pod = traced(bytes=(5000, 0), ports=(Port(80, open=8, older=8, sessions=2),))
+    found = explained(pod)
+    assert [(step.mark, step.title) for step in found][3:] == [(PROBLEM, "one direction"), (NOTE, ":80")]
+    assert "the opening was not seen" in found[-1].text

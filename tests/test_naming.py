@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Workload
-from clovisor_py.naming import ClusterDirectory
+from clovisor_py.naming import ClusterDirectory, Containers
 from tests.support.sessions import session
 
 CART = Workload("cart", "shop", kind="pod", uid="1")
@@ -53,3 +57,37 @@ def test_unknown_stays_an_address():
     directory = ClusterDirectory(lambda *_: None)
     one = named(directory, Side.SERVER)
     assert (one.client_workload, one.server_workload) == (None, None)
+
+
+def in_container(containers, cgroup_id, side=Side.SERVER):
+    """What is said of both ends; the kernel knows two cgroups: 70 is `a1`, 80 is `b2`."""
+    directory = ClusterDirectory(lambda *_: CART, {70: "a1", 80: "b2"}.get)
+    directory.assign(7, CART)
+    directory.contain(7, containers)
+    one = session(side=side, interface=7, cgroup_id=cgroup_id, client_workload=None, server_workload=None)
+    directory.name(one)
+    return one
+
+
+def test_the_only_container_needs_no_cgroup():
+    one = in_container(Containers(only="web"), 0)
+    assert one.server_workload == dataclasses.replace(CART, container="web")
+    assert one.client_workload == CART
+
+
+@pytest.mark.parametrize(("cgroup_id", "name"), [(70, "web"), (80, ""), (90, ""), (0, "")])
+def test_of_several_the_one_whose_cgroup_sent(cgroup_id, name):
+    containers = Containers(names={"a1": "web", "c3": "side"})
+    assert in_container(containers, cgroup_id).server_workload.container == name
+    assert in_container(containers, cgroup_id, Side.CLIENT).client_workload.container == name
+
+
+def test_containers_that_come_later_and_a_veth_that_goes():
+    directory = ClusterDirectory(lambda *_: CART, {70: "a1"}.get)
+    directory.contain(7, Containers(only="too early"))
+    directory.assign(7, CART)
+    directory.contain(7, Containers())
+    directory.contain(7, Containers(only="web"))
+    assert named(directory, Side.SERVER).server_workload.container == "web"
+    directory.assign(7, WEB)
+    assert named(directory, Side.SERVER).server_workload.container == ""

@@ -38,6 +38,7 @@ def world(bench: type[Bench]):
         return Stats(tuple(count), ((0,) * BUCKETS,) * 2)
 
     core.datapath.stats = stats
+    core.datapath.ahead = lambda ifindex: ("cil_from_container",) if ifindex == 1 else ()
     core.datapath.ring = SimpleNamespace(written=100)
     core.datapath.maps = SimpleNamespace(sessions=lambda: [])
     core.shedding = False
@@ -66,6 +67,8 @@ def test_every_pod_of_the_node_and_what_became_of_it(world):
     (traced,) = (each for each in found.pods if each.state is State.TRACED)
     assert (traced.veth, traced.ifindex, traced.bytes, traced.ended(SEEN)) == ("veth1", 1, (1000, 0), 9)
     assert traced.sessions == {"error": 1}
+    assert traced.ahead == "cil_from_container"
+    assert found.starting, "it has not been told yet that all have been looked at"
     assert [(each.name, each.synced, each.problem) for each in found.resources] == [("pods", True, ""), ("jobs", False, "no.")]
     assert (found.repairs, found.engine, found.exporters[0].waiting) == (2, {"payload": 5}, 1)
 

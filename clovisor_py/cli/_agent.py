@@ -8,7 +8,8 @@ from typing import Final
 
 import click
 
-from clovisor_py.control_socket import DEFAULT_PATH, Request, ask
+from clovisor_py.control_client import ask
+from clovisor_py.control_socket import DEFAULT_PATH, Request
 from clovisor_py.errors import EnvironmentLacking, UsageError
 from clovisor_py.snapshot import Facts, Json, Pod, Snapshot, from_json
 
@@ -33,6 +34,11 @@ def colours() -> bool | None:
 def snapshot(path: Path) -> Snapshot:
     """What the agent published last. Raises EnvironmentLacking where none answers."""
     return _facts(Snapshot, ask(Request("snapshot"), path), path)
+
+
+def starting(found: Snapshot) -> str:
+    """A sentence while the agent cannot know yet; else empty."""
+    return f"the agent of node {found.node} is starting, and has not looked at all pods yet." if found.starting else ""
 
 
 def elsewhere(path: Path, namespace: str, name: str) -> Pod | None:

@@ -18,6 +18,7 @@ import click
 from clovisor_py.cli._plugins import plugin_option
 from clovisor_py.config import Settings
 from clovisor_py.errors import UsageError
+from clovisor_py.exporters._screen import status_of
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.model.text import printable
 from clovisor_py.protocols._api import Protocol
@@ -40,7 +41,12 @@ UNITS: Final = {
     "h": 3_600_000_000_000,
 }
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([a-zµ]{1,2})", re.IGNORECASE)
-_WORD: Final = re.compile(r"[1-9][0-9]{2}|[0-9A-Z_]*[A-Z][0-9A-Z_]*")
+LONGEST_NS: Final = 366 * 24 * UNITS["h"]
+"""A year: who writes more has mistaken the unit."""
+_WORD: Final = re.compile(r"[1-9][0-9]{2}|[A-Z][0-9A-Z_]*|[0-9][0-9A-Z]{4}", re.IGNORECASE)
+"""An HTTP status, a name (NXDOMAIN), an SQLSTATE (23505)."""
+_SHOWN: Final = ("not seen", "no answer")
+"""What else may stand under STATUS."""
 _STATUS: Final = re.compile(r"[1-5]xx", re.IGNORECASE)
 
 Filter = Callable[[Session], bool]
@@ -53,23 +59,42 @@ else:  # generic since click 8.4 only
     NanosecondsType = HintType = TextType = click.ParamType
 
 
+class Port(click.IntRange):
+    """A port's number; its name (`http`) would mean another thing on each machine."""
+
+    name = "port"
+
+    def __init__(self) -> None:
+        super().__init__(1, 65535)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(super().convert(cast("Any", value), param, ctx))
+        except click.BadParameter:
+            self.fail(f"'{value}' is no port: give a number from 1 to 65535.", param, ctx)
+
+
 class Status(TextType):
-    """`404`, `5xx`, `timeout`, or a status that is written in capitals and digits (`NXDOMAIN`)."""
+    """`404`, `5xx`, `timeout`, or a status by its name (`NXDOMAIN`, `23505`); no matter in which case it is written."""
 
     name = "status"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         outcomes = [outcome.value for outcome in Outcome]
-        if text not in outcomes and not _STATUS.fullmatch(text) and not _WORD.fullmatch(text):
-            self.fail(f"'{text}' is no status: write 404, 5xx, or an outcome ({', '.join(outcomes)}).", param, ctx)
+        known = text.lower() in (*outcomes, *_SHOWN) or _STATUS.fullmatch(text) or _WORD.fullmatch(text)
+        if not known:
+            self.fail(f"'{text}' is no status: write 404, 5xx, a name, or an outcome ({', '.join(outcomes)}).", param, ctx)
         return text
 
 
 class Duration(NanosecondsType):
-    """`250ms`, `2s`, `1.5m` as nanoseconds."""
+    """`250ms`, `2s`, `1.5m` as nanoseconds, up to a year; `positive`: 0 is refused."""
 
     name = "duration"
+
+    def __init__(self, positive: bool = False) -> None:
+        self._positive = positive
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -77,7 +102,12 @@ class Duration(NanosecondsType):
         match = _DURATION.fullmatch(str(value))
         if not match or match[2].lower() not in UNITS:
             self.fail(f"'{value}' is no duration: write 100ms, 2s or 1.5m ({', '.join(UNITS)}).", param, ctx)
-        return int(float(match[1]) * UNITS[match[2].lower()])
+        ns = int(float(match[1]) * UNITS[match[2].lower()])
+        if self._positive and not ns:
+            self.fail(f"'{value}' is no time at all: write 30s or 5m, or leave it out to go on until Ctrl-C.", param, ctx)
+        if ns > LONGEST_NS:
+            self.fail(f"'{value}' is more than a year: write 30s, 5m or 12h.", param, ctx)
+        return ns
 
 
 class Hint(HintType):
@@ -138,8 +168,17 @@ class Shown:
         """With the plugins, and whether all of them were accepted; those that were not are said. Raises UsageError."""
         loaded = load(self.plugins)
         for sentence in loaded.refused:
-            click.echo(f"clovisor: {printable(sentence)}", err=True)
+            self.complain(sentence)
         return loaded.protocols, not loaded.refused
+
+    @property
+    def texts(self) -> bool:
+        """Whether exceptions may be quoted, which may quote the wire: the operator asks for more, or hides nothing."""
+        return self.redact == Level.OFF.value or bool(click.get_current_context().find_root().params.get("verbose"))
+
+    def complain(self, sentence: str) -> None:
+        """Something went wrong, and the rest goes on: on standard error, also where no remarks are wanted."""
+        click.echo(f"clovisor: {printable(sentence)}", err=True)
 
     def say(self, text: str) -> None:
         """A remark, on standard error."""
@@ -157,7 +196,7 @@ _OPTIONS: Final = (
         "--udp-port",
         "udp_ports",
         multiple=True,
-        type=click.IntRange(1, 65535),
+        type=Port(),
         help="Look at UDP of this port, too (beside 53).",
     ),
     plugin_option,
@@ -168,7 +207,7 @@ _OPTIONS: Final = (
         show_default=True,
         help="How much of what is private to hide.",
     ),
-    click.option("--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Only sessions of this server port."),
+    click.option("--port", "ports", multiple=True, type=Port(), help="Only sessions of this server port."),
     click.option("--path", metavar="PATTERN", help="Only resources that begin so, or match (* ? [])."),
     click.option(
         "--status",
@@ -214,12 +253,12 @@ def session_filter(ports: tuple[int, ...], path: str | None, statuses: tuple[str
 
 
 def _has_status(wanted: set[str]) -> Filter:
-    """A status itself (`404`), a class of them (`5xx`), or an outcome (`timeout`, `error`)."""
+    """A status itself (`404`), a class of them (`5xx`), an outcome (`timeout`, `error`), or what a line says (`open`)."""
     classes = {status[0] for status in wanted if _STATUS.fullmatch(status)}
 
     def test(session: Session) -> bool:
         status = session.status.lower()
         in_class = len(status) == 3 and status[:1] in classes
-        return in_class or status in wanted or session.outcome.value in wanted
+        return in_class or not wanted.isdisjoint((status, session.outcome.value, status_of(session).lower()))
 
     return test

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clovisor_py.exporters._screen import summary_lines
+from clovisor_py.exporters._worker import GONE, Ledger
+from clovisor_py.flows.crash import Crash
 from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
 from clovisor_py.metrics.red import EDGES, OTHER, Red, total
 
@@ -30,6 +32,7 @@ PASSED_OVER = {
 ENGINE_LOSSES = {
     "orphan_responses": "responses without a request",
     "violations": "violations of the protocol",
+    "hints_refuted": "connections that are not what --hint says",
     "parser_crashes": "parser crashes (please report them)",
     "unseen_responses": "responses that passed unseen",
     "pending_evicted": "unanswered requests forgotten",
@@ -57,21 +60,31 @@ class Told(typing.Protocol):
     @property
     def unparsed(self) -> Sequence[tuple[int, str, int]]: ...
     @property
-    def exporters(self) -> Mapping[str, tuple[int, int, Mapping[str, int]]]: ...
+    def exporters(self) -> Mapping[str, Ledger]: ...
 
 
-def lines(report: Report) -> list[str]:
-    """Sessions (a call seen at both ends counts once), then segments, then each kind of loss that there was."""
+def lines(report: Report, texts: bool = False) -> list[str]:
+    """Sessions (a call seen at both ends counts once), then segments, then each kind of loss that there was.
+
+    `texts`: exceptions of parsers are quoted, which may quote what was on the wire.
+    """
     remarks = []
     if report.shed_seconds >= 0.1:
         remarks.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
     if report.repairs:
         remarks.append(f"filters put back {report.repairs}")
     where = _where(report) if len(report.pods) > 1 else []
-    return [*_sessions(report), *_indented(_segments(report), *where, _engine(report, remarks), *_exporters(report))]
+    told = _segments(report), *where, _engine(report, remarks), *_crashes(report.crashes, texts), *_gone(report)
+    return [*_sessions(report), *_indented(*told)]
 
 
-def replay_lines(report: ReplayReport) -> list[str]:
+def tap_lines(report: Told, segments: str, lost: int) -> list[str]:
+    """The same of pods that the node's agent reads: `lost` are sessions that did not get here."""
+    here = f"sessions lost on the way from the agent (this reader was too slow) {lost:,}" if lost else ""
+    return [*_sessions(report), *_indented(segments, here, *_gone(report))]
+
+
+def replay_lines(report: ReplayReport, texts: bool = False) -> list[str]:
     """The same of capture files: packets take the place of what the kernel counts."""
     parts = [f"seen {report.engine.get('payload', 0):,} segments in {report.packets:,} packets"]
     passed = sorted(report.passed_over.items(), key=lambda item: (-item[1], item[0]))
@@ -82,7 +95,23 @@ def replay_lines(report: ReplayReport) -> list[str]:
     parts += _unparsed(report)
     cut = report.engine.get("cut_bytes", 0)
     remarks = [f"bytes that were not captured {cut:,}"] if cut else []
-    return [*_sessions(report), *_indented(" · ".join(parts), _engine(report, remarks), *_exporters(report))]
+    told = " · ".join(parts), _engine(report, remarks), *_crashes(report.crashes, texts), *_gone(report)
+    return [*_sessions(report), *_indented(*told)]
+
+
+def undelivered(report: Told) -> list[str]:
+    """A sentence for each exporter that did not deliver all: what it dropped, and what it said when it last failed.
+
+    A reader who has seen enough (`| head`) is none of these.
+    """
+    out = []
+    for url, ledger in report.exporters.items():
+        lost = {reason: count for reason, count in ledger.dropped.items() if count and reason != GONE}
+        if lost:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
+            why = ledger.error or "it was too slow; export less, or elsewhere."
+            out.append(f"{url} got {ledger.sent:,} of {ledger.offered:,} sessions (dropped: {reasons}): {why}")
+    return out
 
 
 def _sessions(report: Told) -> list[str]:
@@ -133,11 +162,20 @@ def _engine(report: Told, remarks: list[str]) -> str:
     return " · ".join(found + remarks)
 
 
-def _exporters(report: Told) -> list[str]:
-    """Only where something was dropped: what arrived needs no line."""
+def _gone(report: Told) -> list[str]:
+    """The exporters whose readers had seen enough."""
+    return [
+        f"{url} got {ledger.sent:,} of {ledger.offered:,} sessions: its reader has gone"
+        for url, ledger in report.exporters.items()
+        if ledger.dropped.get(GONE)
+    ]
+
+
+def _crashes(crashes: Mapping[Crash, int], texts: bool) -> list[str]:
+    """Whose parser, with what and where: what its author has to know."""
     out = []
-    for url, (offered, sent, dropped) in report.exporters.items():
-        if lost := {reason: count for reason, count in dropped.items() if count}:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
-            out.append(f"{url} got {sent:,} of {offered:,}; dropped: {reasons}")
+    for crash, times in crashes.items():
+        quoted = f": {crash.text}" if texts else " (clovisor -v quotes it)"
+        where = f" at {crash.place}" if crash.place else ""
+        out.append(f"{crash.protocol} parser crashed × {times:,}: {crash.kind}{where}{quoted if crash.text else ''}".lstrip())
     return out

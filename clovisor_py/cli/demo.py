@@ -10,7 +10,7 @@ import click
 from clovisor_py.agent import Agent, Report
 from clovisor_py.cli import _summary
 from clovisor_py.cli._options import CONSOLE, SHOWN
-from clovisor_py.cli._until import until
+from clovisor_py.cli._until import INTERRUPTED, until
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
 from clovisor_py.exporters._fanout import open_urls
@@ -19,6 +19,7 @@ from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.kernel.probe import Machine, State, check_jaeger, require_bpffs, require_root
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.model.session import Side
+from clovisor_py.model.text import printable
 from clovisor_py.tracing.spans import span_of
 
 PICTURE = """\
@@ -69,7 +70,9 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
         fanout.close()
         report = agent.report()
         _say("\n".join(["", *_closing(report, sent, exports)]))
-    return 0
+        for sentence in (lost := _summary.undelivered(report)):
+            _say(f"clovisor: {sentence}")
+    return stop.exit_status(INTERRUPTED) or int(bool(lost))
 
 
 def _when_done(playground: Playground, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -107,4 +110,5 @@ def _jaeger_hosts(exports: Sequence[str]) -> list[str]:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    """Several lines, perhaps."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=True)

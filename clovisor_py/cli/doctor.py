@@ -1,7 +1,7 @@
 """`clovisor doctor`: what this machine lacks, if anything, a line for each check and what to do about it.
 
-The checks are data of `kernel/probe`; this file only draws them. Exit status: 0 when Clovisor can start here, 1 when
-something needed is missing.
+The checks are data of `kernel/probe`, and one of the cluster (`_access`); this file only draws them. Exit status: 0 when
+Clovisor can start here, 1 when something needed is missing.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 import click
 
+from clovisor_py.cli._access import NAME as CLUSTER
+from clovisor_py.cli._access import check_of
 from clovisor_py.errors import UsageError
-from clovisor_py.kernel.probe import JAEGER_PORT, Check, Machine, State, examine
+from clovisor_py.kernel.probe import CHECKS, JAEGER_PORT, Check, Machine, State, examine
 
 MARKS: Final = {State.OK: ("✓", "green"), State.PROBLEM: ("✗", "red"), State.OPTIONAL: ("!", "yellow")}
 LABEL_COLUMNS: Final = 18
@@ -43,33 +46,44 @@ def host_and_port(text: str) -> tuple[str, int]:
     show_default=True,
     help="Where a Jaeger is looked for; ports other than 6831 and 6832 are tried over TCP.",
 )
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The way to the API server that `clovisor agent` is to use.  [default: the pod's account, or kubectl's]",
+)
+@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to say it.")
 @click.pass_context
-def doctor(ctx: click.Context, jaeger: str, output: str) -> None:
+def doctor(ctx: click.Context, jaeger: str, kubeconfig: Path | None, context: str | None, output: str) -> None:
     """Say what this machine lacks, if anything, and how to repair it.
 
     ✓ is there, ✗ is needed and missing, ! is missing or untried and not needed. Nothing is changed and nothing left behind.
-    The exit status is 1 if something needed is missing.
+    The exit status is 1 if something needed is missing. Only `clovisor agent` needs a cluster: what that does not grant counts
+    where --kubeconfig or --context asks for it, and in a pod.
 
     \b
     Examples:
       sudo clovisor doctor
       sudo clovisor doctor --jaeger jaeger.example:4317     look for Jaeger there, over TCP
+      sudo clovisor doctor --kubeconfig agent.conf          what the API server grants its account
+      kubectl exec -n clovisor daemonset/clovisor -- clovisor doctor
       sudo clovisor doctor -o json | jq '.checks[] | select(.state == "problem")'
     """
-    findings = examine(Machine(jaeger=host_and_port(jaeger)))
+    findings = examine(Machine(jaeger=host_and_port(jaeger)), (*CHECKS, check_of(kubeconfig, context)))
     ctx.exit(report_json(findings) if output == "json" else report(findings))
 
 
 def report(findings: Iterable[Check]) -> int:
     """Print each finding as it comes, then the verdict; returns the exit status."""
     color = False if os.environ.get("NO_COLOR") else None  # None: only on a terminal
-    problems = 0
+    problems = []
     for finding in findings:
-        problems += finding.state is State.PROBLEM
+        if finding.state is State.PROBLEM:
+            problems.append(finding)
         click.echo(line(finding), color=color)
     click.echo(verdict(problems))
-    return int(problems > 0)
+    return int(bool(problems))
 
 
 def report_json(findings: Iterable[Check]) -> int:
@@ -87,13 +101,15 @@ def line(finding: Check) -> str:
     return f" {click.style(mark, fg=color)} {finding.label:<{LABEL_COLUMNS}}  {finding.detail}{remedy}"
 
 
-def verdict(problems: int) -> str:
-    """The last line."""
-    if problems == 0:
+def verdict(problems: Sequence[Check]) -> str:
+    """The last line. Without the cluster's grants the agent does start: what it is not told of, it does not see."""
+    if not problems:
         return "All is well."
-    if problems == 1:
-        return "1 problem. Clovisor cannot start until it is repaired."
-    return f"{problems} problems. Clovisor cannot start until they are repaired."
+    starts = all(problem.name == CLUSTER for problem in problems)
+    means = "`clovisor agent` sees less than it should" if starts else "Clovisor cannot start"
+    if len(problems) == 1:
+        return f"1 problem. {means} until it is repaired."
+    return f"{len(problems)} problems. {means} until they are repaired."
 
 
 COMMAND = doctor

@@ -11,7 +11,7 @@ import click
 
 from clovisor_py import explain
 from clovisor_py.cli import _agent
-from clovisor_py.errors import UsageError
+from clovisor_py.errors import ClovisorError, UsageError
 from clovisor_py.explain import Mark, Step
 from clovisor_py.exporters._text import fit
 from clovisor_py.model.text import printable
@@ -69,6 +69,11 @@ def _asked(snapshot: Snapshot, namespace: str, name: str, path: Path) -> Pod:
             return pod
     if (elsewhere := _agent.elsewhere(path, namespace, name)) is not None:
         return elsewhere
+    unknown = f"the agent of node {snapshot.node} knows no pod {namespace}/{name}"
+    if untold := next((each.problem for each in snapshot.resources if each.name.startswith("pods") and each.problem), ""):
+        raise ClovisorError(f"{unknown}: {untold}")
+    if sentence := _agent.starting(snapshot):
+        raise ClovisorError(f"{sentence} Ask again in a moment.")
     close = explain.similar(snapshot, namespace, name)
     meant = f"did you mean {' or '.join(close)}?" if close else "`clovisor pods -a` lists those of this node."
-    raise UsageError(f"the agent of node {snapshot.node} knows no pod {namespace}/{name}; {meant}")
+    raise UsageError(f"{unknown}; {meant}")

@@ -81,8 +81,9 @@ def main() -> None:
         click.echo(error.format_message())
         status = error.exit_code
     except click.ClickException as error:
-        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "clovisor"
-        click.echo(f"clovisor: {error.format_message().replace(chr(10), ' ')} See {asked} --help.", err=True)
+        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else _asked()
+        said = error.format_message().replace("\n", " ").rstrip(".")  # click ends some of them with a full stop
+        click.echo(f"clovisor: {printable(said)}. See {asked} --help.", err=True)
         status = error.exit_code
     except SystemExit:
         if sys.stdout is stdout:
@@ -90,6 +91,12 @@ def main() -> None:
         sys.stdout, sys.stderr = stdout, stderr  # click wraps them where a pipe's reader has gone
         status = 0  # `clovisor --help | head -1`: it has seen enough
     _leave(status if isinstance(status, int) else 0)
+
+
+def _asked() -> str:
+    """The command, where click does not say which one it was."""
+    known = clovisor.list_commands(click.Context(clovisor))
+    return " ".join(["clovisor", *[word for word in sys.argv[1:] if word in known][:1]])
 
 
 def _leave(status: int) -> NoReturn:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from clovisor_py.cli import _agent
+from clovisor_py.cli._until import until
 from clovisor_py.explain import STALE_S, age, ago
 from clovisor_py.exporters._text import cells, clip
 from clovisor_py.model.text import printable
@@ -19,17 +20,24 @@ from clovisor_py.snapshot import LOST, SEEN, Pod, Snapshot, State, as_json
 HEADER: Final = ("POD", "VETH", "SINCE", "SEGMENTS", "LOST", "SESSIONS", "STATE")
 RIGHT: Final = frozenset({"SINCE", "SEGMENTS", "LOST", "SESSIONS"})
 LOSS: Final = HEADER.index("LOST")
+ONLY_LOOKED_AT: Final = "traced for who looks"
+"""Nobody enabled it: `clovisor trace` does not want to miss anything of it."""
 POD_CELLS: Final = 60
 """A pod's name is cut there; `-o json` has it whole."""
 REASON_CELLS: Final = 70
+WATCH_S: Final = 2.0
+"""The agent says something new once a second."""
+NAP_S: Final = 0.05
+"""How late Ctrl-C is heard."""
 
 
 @click.command(name="pods")
 @_agent.namespace_option
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that nobody asked to trace, too.")
+@click.option("-w", "--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
 @_agent.output_option
 @_agent.socket_option
-def COMMAND(namespace: str | None, everything: bool, output: str, socket: Path) -> None:
+def COMMAND(namespace: str | None, everything: bool, watch: bool, output: str, socket: Path) -> int:
     """Show which pods of this node are traced, since when, and how much of them was seen and lost.
 
     Asks the agent that runs here. A pod that should be traced and is not says why; `clovisor explain` says more.
@@ -38,9 +46,29 @@ def COMMAND(namespace: str | None, everything: bool, output: str, socket: Path) 
     Examples:
       clovisor pods
       clovisor pods -n shop -a
+      clovisor pods --watch
       clovisor pods -o json | jq '.pods[] | select(.state == "traced") | .name'
     """
-    found = _agent.snapshot(socket)
+    if not watch:
+        _show(_agent.snapshot(socket), namespace, everything, output)
+        return 0
+    with until(None) as stop:
+        while not stop():
+            found = _agent.snapshot(socket)
+            if output == "text":
+                click.clear()  # does nothing where standard output is no terminal
+            _show(found, namespace, everything, output)
+            _sleep(WATCH_S, stop)
+        return stop.exit_status()
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not stop() and time.monotonic() < end:
+        time.sleep(NAP_S)
+
+
+def _show(found: Snapshot, namespace: str | None, everything: bool, output: str) -> None:
     wanted = [pod for pod in found.pods if namespace in (None, pod.namespace)]
     if output == "json":
         click.echo(json.dumps(as_json(found._replace(pods=tuple(wanted))), ensure_ascii=False))
@@ -59,7 +87,7 @@ def lines(snapshot: Snapshot, pods: Sequence[Pod], now: float) -> Iterator[str]:
     """The table, then what the operator has to know without asking."""
     if pods:
         yield from _table([_row(pod, now) for pod in pods])
-    else:
+    elif not snapshot.starting:
         yield f"No pod of node {snapshot.node} is traced here: label one with clovisor.io/trace=true, or clovisor enable it."
     for remark in _remarks(snapshot, now):
         yield click.style(remark, dim=True)
@@ -70,7 +98,7 @@ def _row(pod: Pod, now: float) -> tuple[str, ...]:
         why = f": {pod.problem}" if pod.problem else ""
         return (clip(pod.ref, POD_CELLS), printable(pod.veth), "", "", "", "", clip(f"{pod.state.value}{why}", REASON_CELLS))
     numbers = (pod.ended(SEEN), pod.ended(LOST), sum(pod.sessions.values()))
-    state = f"traced, behind {pod.ahead}" if pod.ahead else pod.state.value
+    state = f"traced, behind {pod.ahead}" if pod.ahead else pod.state.value if pod.selected else ONLY_LOOKED_AT
     counts = (f"{number:,}" for number in numbers)
     return (clip(pod.ref, POD_CELLS), printable(pod.veth), age(now - pod.since), *counts, clip(state, REASON_CELLS))
 
@@ -89,6 +117,8 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _remarks(snapshot: Snapshot, now: float) -> Iterator[str]:
+    if sentence := _agent.starting(snapshot):
+        yield sentence
     if now - snapshot.taken > STALE_S:
         yield f"the agent said this {ago(now - snapshot.taken)}, and nothing since: see its log."
     away = [each.name for each in snapshot.resources if not each.synced]

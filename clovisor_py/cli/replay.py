@@ -18,6 +18,7 @@ from clovisor_py.errors import CaptureBroken
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.model.text import printable
 from clovisor_py.replay import QUEUE, Replay
+from clovisor_py.sources._capture_input import STANDARD_INPUT, end_standard_input
 
 GARBAGE: Final = 50_000
 """New objects between two looks for cycles. Flows and sessions are many, live long and are no cycles: with the interpreter's
@@ -70,11 +71,17 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
       tcpdump -i any -w - port 80 | clovisor replay -
 
     Sessions go to standard output, remarks and the summary to standard error. A file that is no capture, or that breaks off,
-    is said, and the others go on; the exit status is 1 then.
+    is said, and the others go on; the exit status is 1 then, and where an exporter did not deliver all.
     """
     settings = shown.settings()
     protocols, whole = shown.protocols()
-    with until(None) as stop, _seldom_collected(), open_urls(shown.urls, queue_limit=QUEUE) as fanout, stop.work():
+    piped = STANDARD_INPUT in files
+    with (
+        until(None, end_standard_input if piped else None) as stop,
+        _seldom_collected(),
+        open_urls(shown.urls, queue_limit=QUEUE) as fanout,
+        stop.work(),
+    ):
         replay = Replay(
             settings,
             fanout,
@@ -84,20 +91,32 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
             limit=shown.count,
             stop=stop,
         )
-        for path in files:
-            try:
-                with _progress(path, shown.quiet) as progress:
-                    replay.run(path, progress)
-            except CaptureBroken as error:
-                click.echo(f"clovisor: {printable(path)}: {printable(str(error))}", err=True)
-                whole = False
-            if replay.ended:
-                break
+        whole = _replayed(replay, files, shown) and whole
         replay.finish()
         fanout.close()
-        for line in _summary.replay_lines(replay.report()):
+    report = replay.report()
+    if replay.read:
+        for line in _summary.replay_lines(report, shown.texts):
             shown.say(line)
+    for sentence in (lost := _summary.undelivered(report)):
+        shown.complain(sentence)
     if stop.asked:
         shown.say("interrupted: this is a part of what the files hold")
-        return INTERRUPTED
-    return 0 if whole else 1
+        return stop.exit_status(INTERRUPTED)
+    return 0 if whole and not lost else 1
+
+
+def _replayed(replay: Replay, files: tuple[str, ...], shown: Shown) -> bool:
+    """Whether all of them could be read to their ends; what could not is said."""
+    whole = True
+    for path in files:
+        try:
+            with _progress(path, shown.quiet) as progress:
+                replay.run(path, progress)
+        except CaptureBroken as error:
+            if not replay.ended:  # what was broken off by the operator is no news to him
+                shown.complain(f"{path}: {error}")
+                whole = False
+        if replay.ended:
+            break
+    return whole

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from clovisor_py.agent import Agent, Report
-from clovisor_py.cli import _summary
+from clovisor_py.cli import _agent, _summary
 from clovisor_py.cli._options import Duration, Shown, session_options
+from clovisor_py.cli._tap import pods_of, trace_pods
 from clovisor_py.cli._until import until
 from clovisor_py.errors import ClovisorError, UsageError
 from clovisor_py.exporters._fanout import open_urls
@@ -41,11 +43,11 @@ def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
-def _closing(report: Report) -> list[str]:
+def _closing(report: Report, texts: bool) -> list[str]:
     """Who called whom, where there was more than one; then the summary."""
     rows = report.shown.calls()
     table = [f"  {line}" for line in service_map_lines(rows)] if len(rows) > 1 else []
-    return [*table, *_summary.lines(report)]
+    return [*table, *_summary.lines(report, texts)]
 
 
 def _written(writer: PcapngWriter) -> str:
@@ -56,7 +58,9 @@ def _written(writer: PcapngWriter) -> str:
 @click.command(name="trace")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_targets)
 @session_options
-@click.option("--duration", "duration_ns", type=Duration(), help="End after this time of tracing.")
+@click.option("-n", "--namespace", metavar="NAME", help="Of pods that are named without one.  [default: default]")
+@_agent.socket_option
+@click.option("--duration", "duration_ns", type=Duration(positive=True), help="End after this time of tracing.")
 @click.option(
     "--cpu-share", type=click.FloatRange(0.05, 16), help="Of one core, before the kernel captures less.  [default: 0.5]"
 )
@@ -67,10 +71,22 @@ def _written(writer: PcapngWriter) -> str:
     metavar="FILE",
     help="Write what was captured as pcapng; needs --redact off.",
 )
-def COMMAND(targets: tuple[str, ...], shown: Shown, duration_ns: int | None, cpu_share: float | None, write: str | None) -> int:
+@click.pass_context
+def COMMAND(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    shown: Shown,
+    namespace: str | None,
+    socket: Path,
+    duration_ns: int | None,
+    cpu_share: float | None,
+    write: str | None,
+) -> int:
     """Show what pods say, live, until Ctrl-C or until nobody reads it; then a summary.
 
-    A TARGET is a host veth, a network namespace, or a pid.
+    A TARGET is a host veth, a network namespace, or a pid. Where `clovisor agent` runs, it is pod/NAME, deploy/NAME or ns/NAME
+    as well: the agent of this node shows what it reads of these pods, and reads those that nobody enabled for as long as you
+    look. It hides what each pod's own level says, or more with --redact.
 
     \b
     Examples:
@@ -80,10 +96,15 @@ def COMMAND(targets: tuple[str, ...], shown: Shown, duration_ns: int | None, cpu
       clovisor trace web --path /api --slower-than 100ms -o json
       clovisor trace web --export jaeger://127.0.0.1 --export jsonl:web.jsonl
       clovisor trace web --hint 9000=http --duration 30s
+      clovisor trace pod/shop/cart-7d9f --slower-than 1s   through the agent of this node
+      clovisor trace deploy/cart -n shop --status 5xx
       clovisor trace web --redact off -w web.pcapng    to be replayed
 
-    Sessions go to standard output, remarks and the summary to standard error.
+    Sessions go to standard output, remarks and the summary to standard error. The exit status is 0 after Ctrl-C, 143 after
+    SIGTERM, and 1 where an exporter did not deliver all.
     """
+    if pods_of(targets):
+        return trace_pods(ctx, targets, shown, None if duration_ns is None else duration_ns / 1e9, namespace, socket)
     if write is not None and shown.redact != Level.OFF.value:
         raise UsageError(RAW)
     require_root()
@@ -110,10 +131,13 @@ def COMMAND(targets: tuple[str, ...], shown: Shown, duration_ns: int | None, cpu
         agent.finish()
         left = bool(agent.veths)
         fanout.close()
-        for line in _closing(agent.report()):
+        report = agent.report()
+        for line in _closing(report, shown.texts):
             shown.say(line)
+        for sentence in (lost := _summary.undelivered(report)):
+            shown.complain(sentence)
         if writer is not None:
             shown.say(_written(writer))
     if not left:
         raise ClovisorError("every traced interface has vanished: start again when the pods are back.")
-    return 0 if whole and not (writer is not None and writer.lost) else 1
+    return stop.exit_status() or int(not whole or bool(lost) or (writer is not None and writer.lost > 0))

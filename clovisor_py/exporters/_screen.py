@@ -38,6 +38,9 @@ SHOWN_ERRORS: Final = 3
 MAP_ROWS: Final = 40
 """Lines of a service map; the rest is summed up in one."""
 MAP_NAME: Final = 24
+INCOMPLETE: Final = " ·cut"
+"""Behind numbers that are less than the truth, as behind a line of which not all was seen."""
+EXPLAINED: Final = "·cut: part of it passed unseen; there were as many calls or more, and rates and errors are not exact"
 
 RED: Final = "\x1b[31m"
 YELLOW: Final = "\x1b[33m"
@@ -70,12 +73,16 @@ class Calls(typing.Protocol):
     @property
     def error_statuses(self) -> Mapping[str, int]: ...
     @property
+    def hidden(self) -> int: ...
+    @property
     def slowest(self) -> Session | None: ...
 
 
 @dataclass(frozen=True)
 class Screen:
-    """How lines are laid out. `width` in columns; `wide` cuts nothing; `tz` None is the machine's own zone."""
+    """How lines are laid out. `width` in columns; `wide` cuts nothing (columns of ordinary lines have these widths all the
+    same); `tz` None is the machine's own zone.
+    """
 
     width: int = NARROWEST
     colour: bool = False
@@ -107,6 +114,16 @@ def header_line(screen: Screen) -> str:
     end, session = screen.end, screen.session
     cols = f"{'TIME':<{TIME}}  {'FROM':<{end}}{' ' * len(ARROW)}{'TO':<{end}}  {'SESSION':<{session}}  {'STATUS':<{STATUS}}"
     return screen.paint(f"{cols}{'TOOK':>{TOOK}}", DIM)
+
+
+def day_of(time_ns: int, tz: tzinfo | None) -> str:
+    """`2026-01-02`."""
+    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, tz):%Y-%m-%d}"
+
+
+def day_line(day: str, screen: Screen) -> str:
+    """Of which day the times below are. A line of its own: a column would cost every live line what hardly one needs."""
+    return screen.paint(day, DIM)
 
 
 def session_line(session: Session, screen: Screen) -> str:
@@ -142,11 +159,12 @@ def remark_of(session: Session) -> str:
 
 def summary_lines(total: Calls, seconds: float) -> list[str]:
     """How many in how long, how fast, how many failed; then the slowest, and what the failed ones failed with."""
-    quantiles = "  ".join(f"p{q} {brief(total.durations.quantile(q / 100))}" for q in (50, 90, 99))
+    quantiles = "  ".join(f"p{q} {brief(total.durations.quantile(q / 100))}" for q in (50, 90, 99)) + " · "
+    waited = quantiles if total.slowest is not None else ""  # for one-way messages and whole connections nobody did
     rate = f" ({total.calls / seconds:,.1f}/s)" if seconds >= 1 else ""  # of a moment there is none
     counts = f"{_plural(total.calls, 'session')} in {seconds:.0f} s{rate}"
     failed = _plural(total.errors, "error") + (f" ({percent(total.errors, total.calls)})" if total.errors else "")
-    lines = [f"{counts} · {quantiles} · {failed}" if total.calls else counts]
+    lines = [f"{counts} · {waited}{failed}{INCOMPLETE if total.hidden else ''}" if total.calls else counts]
     if total.slowest is not None:
         lines.append("  slowest  " + _slowest(total.slowest))
     if total.errors:
@@ -156,18 +174,26 @@ def summary_lines(total: Calls, seconds: float) -> list[str]:
 
 
 def service_map_lines(rows: Sequence[Calls]) -> list[str]:
-    """A table of who calls whom, in the order given, with its header; empty without rows."""
+    """A table of who calls whom, in the order given, with its header; empty without rows.
+
+    A row of which something passed unseen says so, and so do all between the same two: what was hidden may be any protocol's.
+    """
     if not rows:
         return []
     shown = rows[:MAP_ROWS]
+    unsure = {(row.client, row.server) for row in rows if row.hidden}
     ends = [(clip(row.client, MAP_NAME), clip(row.server, MAP_NAME)) for row in shown]
     cells_of = [(*pair, clip(row.protocol, 12), *_numbers(row)) for pair, row in zip(ends, shown, strict=True)]
     table = [("FROM", "TO", "PROTOCOL", "CALLS", "ERRORS", "P50", "P99"), *cells_of]
     widths = [max(cells(line[column]) for line in table) for column in range(len(table[0]))]
     lines = [_map_line(line, widths, ARROW if index else "   ") for index, line in enumerate(table)]
+    for index, row in enumerate(shown, 1):
+        lines[index] += INCOMPLETE if (row.client, row.server) in unsure else ""
     if len(rows) > MAP_ROWS:
         hidden = rows[MAP_ROWS:]
         lines.append(f"… and {len(hidden)} more, with {_plural(sum(row.calls for row in hidden), 'call')}")
+    if unsure:
+        lines.append(EXPLAINED)
     return lines
 
 
@@ -179,6 +205,8 @@ def _map_line(line: Sequence[str], widths: Sequence[int], arrow: str) -> str:
 
 def _numbers(row: Calls) -> tuple[str, str, str, str]:
     fast, slow = brief(row.durations.quantile(0.50)), brief(row.durations.quantile(0.99))
+    if row.slowest is None:
+        fast = slow = "–"  # one-way messages, whole connections: nobody waited for them
     return f"{row.calls:,}", percent(row.errors, row.calls), fast, slow
 
 

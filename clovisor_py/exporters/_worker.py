@@ -59,6 +59,8 @@ class Ledger:
     sent: int
     dropped: Mapping[str, int]
     waiting: int
+    error: str = ""
+    """What the sink said when it last failed; empty where it never did."""
 
 
 class Worker:
@@ -87,6 +89,7 @@ class Worker:
         self.gone = False
         """Nobody reads what the sink writes, for good: every session from now on is dropped."""
         self._down = self._said_refused = False
+        self._error = ""
         self._thread = threading.Thread(target=self._run, name=f"export {name}", daemon=True)
         self._thread.start()
 
@@ -110,7 +113,7 @@ class Worker:
         """The counts now."""
         with self._changed:
             waiting = len(self._queue) + self._in_hand
-            return Ledger(self._offered, self._sent, MappingProxyType(self._dropped.copy()), waiting)
+            return Ledger(self._offered, self._sent, MappingProxyType(self._dropped.copy()), waiting, self._error)
 
     def stop(self, deadline_s: float = CLOSE_S) -> None:
         """Take nothing more, and send what waits until the deadline; `close` waits for it. Never blocks."""
@@ -225,8 +228,9 @@ class Worker:
 
     def _say_down(self, error: Exception, *, unexpected: bool = False) -> None:
         """Once, however often it fails, until it works again."""
+        self._error = str(error) or type(error).__name__
         if not self._down:
-            log.warning("export %s: %s", self.name, error or type(error).__name__, exc_info=error if unexpected else None)
+            log.warning("export %s: %s", self.name, self._error, exc_info=error if unexpected else None)
         self._down = True
 
     def _say_refused(self, refused: int, size: int) -> None:

@@ -4,7 +4,10 @@ A call between two traced pods is two sessions, one at each end. A person wants 
 speaks for both, and only `wide` and `json` show every session.
 
 How a line looks is in `_screen`; this module decides the width and whether there are colours, once, at the start: columns
-that change their place while somebody reads are worse than columns that do not use a new width.
+that change their place while somebody reads are worse than columns that do not use a new width. Only a terminal has a width
+that a line must fit; into a file or a pipe goes all of it.
+
+A line tells the time of the day. Where that is not today's (a capture), or the day changes, a line with the date comes before.
 """
 
 from __future__ import annotations
@@ -12,34 +15,40 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
 from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters import _json
 from clovisor_py.exporters._api import Exporter, ExportUrl
-from clovisor_py.exporters._screen import SLOW_NS, Screen, header_line, session_line
+from clovisor_py.exporters._screen import SLOW_NS, Screen, day_line, day_of, header_line, session_line
 from clovisor_py.model.session import Session
 
 FORMATS: Final = ("line", "wide", "json")
 """`line` cuts what is too long for the terminal, `wide` does not."""
 PIPED_WIDTH: Final = 140
-"""Columns where standard output is no terminal: a file or a pager has room."""
-
-
+"""Columns of an ordinary line where standard output is no terminal: a file or a pager has room."""
 REMEMBERED: Final = 4096
 """Calls whose other end may still come: both ends are heard of within some milliseconds of each other."""
 
 
 class ConsoleSink:
-    """Writes to `stream`, one write and one flush a batch; `form` is one of FORMATS."""
+    """Writes to `stream`, one write and one flush a batch; `form` is one of FORMATS.
 
-    def __init__(self, stream: TextIO, screen: Screen, form: str = "line") -> None:
+    `today`: the day that goes without saying, `2026-01-02`; "": none does.
+    """
+
+    def __init__(self, stream: TextIO, screen: Screen, form: str = "line", today: str = "") -> None:
         self._stream = stream
         self._screen = screen
         self._json = form == "json"
         self._headed = self._json
         self._once = form == "line"
+        self._day = today
+        """Of the line that was written last."""
+        self._coming = today
+        """Of the last line that is being written."""
         self._shown: dict[tuple[str, int, int], None] = {}
 
     def export(self, sessions: Sequence[Session]) -> int:
@@ -47,9 +56,7 @@ class ConsoleSink:
         if self._json:
             lines = [_json.line(session) for session in sessions]
         else:
-            lines = [session_line(session, self._screen) for session in sessions if not self._repeated(session)]
-            if lines and not self._headed:
-                lines.insert(0, header_line(self._screen))
+            lines = self._lines([session for session in sessions if not self._repeated(session)])
         if not lines:
             return len(sessions)
         try:
@@ -60,10 +67,23 @@ class ConsoleSink:
                 raise SinkGone("nobody reads the console any more; start again with its output open.") from error
             raise ExportFailed(f"cannot write to the console ({error}); start again with its output open.") from error
         self._headed = True
+        self._day = self._coming
         return len(sessions)
 
     def close(self) -> None:
         """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""
+
+    def _lines(self, sessions: Sequence[Session]) -> list[str]:
+        """The header once, the date where it is another. `_day` follows when they are written: a batch may be tried again."""
+        screen, day = self._screen, self._day
+        lines = [] if self._headed or not sessions else [header_line(screen)]
+        for session in sessions:
+            if (its := day_of(session.start_ns, screen.tz)) != day:
+                lines.append(day_line(its, screen))
+                day = its
+            lines.append(session_line(session, screen))
+        self._coming = day
+        return lines
 
     def _repeated(self, session: Session) -> bool:
         """Whether the call's other end has been shown. Both see its client and the sequence number alike."""
@@ -85,18 +105,22 @@ class ConsoleSink:
 
 
 def screen_for(stream: TextIO, environ: Mapping[str, str], *, wide: bool = False, slow_ns: int = SLOW_NS) -> Screen:
-    """The width of the terminal; colours only on one that has them, and where NO_COLOR (no-color.org) is not set."""
+    """The width of the terminal; colours only on one that has them, and where NO_COLOR (no-color.org) is not set.
+
+    COLUMNS is heard on a terminal only: a shell that exports it must not cut what is piped.
+    """
     terminal = stream.isatty()
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
-    return Screen(width=width, colour=colour, wide=wide, slow_ns=slow_ns)
+    return Screen(width=width, colour=colour, wide=wide or not terminal, slow_ns=slow_ns)
 
 
 def _create(url: ExportUrl) -> ConsoleSink:
     form = url.query.get("format", "line")
     if url.host or url.path or set(url.query) - {"format"} or form not in FORMATS:
         raise UsageError(f"'{url.text}' makes no sense to the console; write console: or console:?format={'|'.join(FORMATS)}.")
-    return ConsoleSink(sys.stdout, screen_for(sys.stdout, os.environ, wide=form == "wide"), form)
+    screen = screen_for(sys.stdout, os.environ, wide=form == "wide")
+    return ConsoleSink(sys.stdout, screen, form, day_of(time.time_ns(), screen.tz))
 
 
 EXPORTER = Exporter(schemes=("console",), synopsis="console:", create=_create)

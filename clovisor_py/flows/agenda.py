@@ -7,7 +7,7 @@ when more entries are stale than live the heap is rebuilt, so its size is bounde
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 STALE_SLACK: Final = 1024
@@ -60,3 +60,16 @@ class Agenda:
         self._heap = [(due_ns, index, flow_id) for index, (flow_id, due_ns) in enumerate(self._due.items())]
         self._serial = len(self._heap)
         heapq.heapify(self._heap)
+
+
+class Watcher:
+    """Says of a flow that it wants to be looked at; a third of a `partial`'s size."""
+
+    __slots__ = ("_flow_id", "_watch")
+
+    def __init__(self, watch: Callable[[Hashable, int], None], flow_id: Hashable) -> None:
+        self._watch = watch
+        self._flow_id = flow_id
+
+    def __call__(self, time_ns: int) -> None:
+        self._watch(self._flow_id, time_ns)

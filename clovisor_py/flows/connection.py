@@ -18,7 +18,9 @@ from clovisor_py.model.session import Outcome, Part, Session
 SILENT: Final = "nothing was said"
 NOT_CAPTURED: Final = "not captured"
 """The kernel counted what was said, and none of it came up: the budget was used up."""
+NOT_AS_TAKEN: Final = "not what it was taken for"
 UNDECIDED: Final = "unknown protocol"
+NOT_AS_HINTED: Final = "hinted {}, but its bytes are not"
 
 
 @dataclass(slots=True)
@@ -126,6 +128,7 @@ def session(
         mid_stream=mid_stream,
         attributes=_attributes(asked, answered, counted and (counted[1 - server], counted[server])),
         transport=facts.transport,
+        cgroup_id=facts.cgroup_id,
         connection=True,
     )
 

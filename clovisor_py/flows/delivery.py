@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final
 
+from clovisor_py.flows.agenda import Watcher
 from clovisor_py.flows.by_id import ById
 from clovisor_py.flows.connection import UNDECIDED, Tally
 from clovisor_py.flows.control import FULL, NONE, Control
@@ -29,19 +30,6 @@ from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._redaction import Redaction
 
 PAIRINGS: Final[dict[_api.Pairing, type[Pairing]]] = {_api.Pairing.FIFO: InOrder, _api.Pairing.BY_ID: ById}
-
-
-class _Watch:
-    """Says of a flow that it wants to be looked at; a third of a `partial`'s size."""
-
-    __slots__ = ("_flow_id", "_watch")
-
-    def __init__(self, watch: Callable[[Hashable, int], None], flow_id: Hashable) -> None:
-        self._watch = watch
-        self._flow_id = flow_id
-
-    def __call__(self, time_ns: int) -> None:
-        self._watch(self._flow_id, time_ns)
 
 
 class Delivery:
@@ -97,6 +85,10 @@ class Delivery:
         """What holds at its veth."""
         return self.terms.get(flow.interface, self.default)
 
+    def told(self, flow: Flow) -> Mapping[int, Protocol]:
+        """Server port to protocol, as far as somebody said so of this flow's ends."""
+        return self.terms_of(flow).told([flow.ends[direction] for direction in flow.ports.servers()], self._names)
+
     def capture(self, flow: Flow) -> None:
         """Tell the kernel how much of it is wanted now."""
         wanted = self._captures[flow.protocol] if flow.readers is not None else FULL
@@ -132,7 +124,8 @@ class Delivery:
             self.hand(flow, direction, piece)
         elif not flow.opaque:
             if flow.detector is None:
-                flow.detector = Detector(self._protocols, self.terms_of(flow).hints, flow.ports, flow.mid_stream, flow.udp)
+                hints = flow.told = self.told(flow)
+                flow.detector = Detector(self._protocols, hints, flow.ports, flow.mid_stream, flow.udp, self._ledger)
             verdict = flow.detector.offer(direction, piece, turn)
             if verdict is not None:
                 self.decide(flow, verdict, piece.time_ns)
@@ -188,7 +181,8 @@ class Delivery:
             reader.dismiss()
         flow.mid_stream = False
         flow.readers, flow.pairing, flow.speaker = None, None, -1
-        flow.detector = Detector(self._protocols, {}, Ports(flow.ports.by_direction, 1 - flow.server), False)
+        ports = Ports(flow.ports.by_direction, 1 - flow.server)
+        flow.detector = Detector(self._protocols, {}, ports, False, False, self._ledger)
         if protocol is not None:
             self.decide(flow, Verdict(protocol, 1 - flow.server), rest.time_ns, waiting)
         else:
@@ -204,18 +198,18 @@ class Delivery:
         detector, flow.detector = flow.detector, None
         protocol = verdict.protocol
         if protocol is None or detector is None:
-            self.give_up(flow, UNDECIDED, now_ns)
+            self.give_up(flow, UNDECIDED if detector is None else detector.unread, now_ns)
             return
         flow.server, terms = 1 - verdict.client, self.terms_of(flow)
         if terms.refuses(flow.server, *flow.peer):
             self.ignore(flow)
             return
+        flow.doubt = flow.tally if detector.hinted is protocol else None
         flow.tally, flow.protocol = None, protocol.name
         facts = flow.facts(protocol.sessions)
-        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, _Watch(self._watch, flow.id))
+        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, Watcher(self._watch, flow.id))
         self._take_over(flow.pairing, waiting, now_ns)
-        name = protocol.name
-        riders, memory = self._riders.get(name, ()), self._memories.setdefault(name, {})
+        riders, memory = self._riders.get(flow.protocol, ()), self._memories.setdefault(flow.protocol, {})
         parser = protocol.parser(Setup(terms.redaction, flow.udp, riders, memory, not flow.mid_stream))
         readers = []
         for direction in (0, 1):

@@ -4,18 +4,26 @@ Evidence in the order of DESIGN: the operator's hint for the server's port; then
 of both directions; the well-known port only settles what the bytes leave open. Nobody is asked twice who said no, and one
 yes among noes is enough: a request that is never answered is shown too.
 
+A hint settles what is open, it does not blind: where the protocol that it names says no to the first bytes of both directions
+of a connection that is seen from its beginning, the hint is given up, and the bytes decide. Where it says no to the one
+direction that spoke, it is heeded all the same, unless the bytes are clearly another's. A protocol that has no recogniser is
+what its hint says.
+
 Of a flow that is first seen in its middle the first bytes may lie inside a message, so each turn gets a fresh look.
 What came before the verdict is kept (bounded) and handed to the parser afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from clovisor_py.errors import UsageError
+from clovisor_py.flows.connection import NOT_AS_HINTED, UNDECIDED
+from clovisor_py.flows.crash import describe
+from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.stream import Piece
-from clovisor_py.protocols._api import Evidence, Protocol
+from clovisor_py.protocols._api import Evidence, Protocol, recognises_nothing
 
 DETECT_BYTES: Final = 4096
 """Bytes of one direction that recognisers look at: no protocol needs more to be told from the others."""
@@ -74,6 +82,7 @@ class Detector:
     __slots__ = (
         "_evidence",
         "_hints",
+        "_ledger",
         "_looks",
         "_mid",
         "_ports",
@@ -84,6 +93,7 @@ class Detector:
         "_udp",
         "_whole",
         "pieces",
+        "refuted",
         "waiting",
     )
 
@@ -94,7 +104,9 @@ class Detector:
         ports: Ports,
         mid_stream: bool,
         udp: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = Ledger() if ledger is None else ledger
         self._protocols = tuple(protocols)
         self._hints = hints
         self._ports = ports
@@ -110,6 +122,8 @@ class Detector:
         """The look of this direction began with a turn, not with whatever came first."""
         self.pieces: list[tuple[int, Piece]] = []
         """(direction, piece), as they came: what the parser has to be given."""
+        self.refuted: Protocol | None = None
+        """What the operator's hint says, and the bytes do not."""
         self.waiting = False
         """Time may settle it: bytes came since `settle` was last asked."""
 
@@ -125,7 +139,7 @@ class Detector:
         if not piece.data:
             self._mid = True  # lost or left out: what follows may lie inside a message
         self.waiting = True
-        hinted = self._hinted()
+        hinted = self.hinted
         look = self._looks[direction]
         cut = len(piece.data) < piece.length
         if self._whole[direction] and piece.data and len(look) < DETECT_BYTES:
@@ -133,9 +147,7 @@ class Detector:
             self._ask(direction, hinted)
         if cut:
             self._whole[direction] = False
-        if hinted is not None:
-            return self._verdict(hinted)
-        return self._weigh(direction, cut)
+        return self._weigh(direction, cut) if hinted is None else self._heed(hinted, direction, cut)
 
     def settle(self) -> Verdict | None:
         """Decide with what is there: who accepted, or of several, or of those in doubt, the one whose port it is."""
@@ -144,7 +156,31 @@ class Detector:
         if len(accepted) != 1:
             servers = {self._ports.by_direction[d] for d in self._ports.servers()}
             accepted = [p for p in accepted or doubtful if servers.intersection(p.ports)]
+        hinted = self.hinted
+        if hinted is not None and accepted != [hinted]:
+            if len(accepted) != 1:
+                return self._verdict(hinted)
+            self._refute(hinted)
         return self._verdict(accepted[0]) if len(accepted) == 1 else None
+
+    def _heed(self, hinted: Protocol, direction: int, cut: bool) -> Verdict | None:
+        """The operator's word, unless the bytes say no. None: the other direction has not spoken yet."""
+        said = [evidence.get(hinted.name) for evidence in self._evidence]
+        if self._mid or any(one not in (None, _NO) for one in said) or self._recogniser(hinted) is None:
+            return self._verdict(hinted)
+        if said == [_NO, _NO]:
+            self._refute(hinted)
+            return self._weigh(direction, cut)
+        return self.settle() if cut or self._totals[direction] >= DETECT_BYTES else None
+
+    @property
+    def unread(self) -> str:
+        """Why, where the verdict is that nobody can read it."""
+        return UNDECIDED if self.refuted is None else NOT_AS_HINTED.format(self.refuted.name)
+
+    def _refute(self, hinted: Protocol) -> None:
+        self.refuted = hinted
+        self._ledger.hints_refuted += 1
 
     def _begin_turn(self, direction: int) -> Verdict | None:
         self._turns += 1
@@ -165,8 +201,23 @@ class Detector:
         evidence, look = self._evidence[direction], bytes(self._looks[direction])
         for protocol in self._protocols if only is None else (only,):
             if evidence.get(protocol.name, _MORE) is _MORE:
-                recognise = protocol.recognise_datagram if self._udp else protocol.recognise
-                evidence[protocol.name] = _NO if recognise is None else recognise(look)
+                evidence[protocol.name] = self._said(protocol, look)
+        if only is not None and evidence[only.name] is _NO:
+            self._ask(direction, None)
+
+    def _said(self, protocol: Protocol, look: bytes) -> Evidence:
+        """A recogniser may be somebody's code: one that fails has nothing to say, and costs the others nothing."""
+        recognise = self._recogniser(protocol)
+        try:
+            return _NO if recognise is None else recognise(look)
+        except Exception as error:  # noqa: BLE001 counted, with its place
+            self._ledger.count_crash(describe(protocol.name, error))
+            return _NO
+
+    def _recogniser(self, protocol: Protocol) -> Callable[[bytes], Evidence] | None:
+        """None: it tells nothing by its bytes."""
+        recognise = protocol.recognise_datagram if self._udp else protocol.recognise
+        return None if recognise is recognises_nothing else recognise
 
     def _weigh(self, direction: int, cut: bool) -> Verdict | None:
         accepted, doubtful = self._standing()
@@ -209,7 +260,11 @@ class Detector:
                 doubtful.append(protocol)
         return accepted, doubtful
 
-    def _hinted(self) -> Protocol | None:
+    @property
+    def hinted(self) -> Protocol | None:
+        """What somebody said that it is, unless the bytes have refuted it."""
+        if self.refuted is not None:
+            return None
         for direction in self._ports.servers():
             if (protocol := self._hints.get(self._ports.by_direction[direction])) is not None:
                 return protocol

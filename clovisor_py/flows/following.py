@@ -5,12 +5,14 @@ A flow that nobody could read, or that was taken for something else, is seen fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from clovisor_py.flows.control import NONE
 from clovisor_py.flows.delivery import Delivery
 from clovisor_py.flows.table import Flow
 from clovisor_py.flows.terms import MUTED, NOT_ASKED, Terms
+from clovisor_py.protocols._api import Protocol
 
 TOLD_ANEW: Final = "it was told to be another protocol"
 
@@ -32,10 +34,10 @@ def follow(delivery: Delivery, flow: Flow, now_ns: int, before: Terms) -> None:
         return
     if flow.why == MUTED and flow.opaque:
         delivery.reopen(flow, now_ns)
-    elif names := _told(flow, before, terms):
+    elif names := _told(flow, before, delivery.told(flow)):
         if flow.readers is not None and flow.protocol not in names:
             delivery.give_up(flow, TOLD_ANEW, now_ns)
-        if flow.readers is None:
+        if flow.opaque or flow.detector is not None:  # else nothing has been said on it yet
             delivery.reopen(flow, now_ns)
     if terms.capture != before.capture and not flow.opaque:
         delivery.capture(flow)
@@ -48,8 +50,10 @@ def _server(flow: Flow) -> int:
     return 1 - flow.opener if flow.opener >= 0 else -1
 
 
-def _told(flow: Flow, before: Terms, now: Terms) -> set[str]:
+def _told(flow: Flow, before: Terms, now: Mapping[int, Protocol]) -> set[str]:
     """The protocols that were not hinted until now, of the ports that may be the server's."""
+    known = before.hints if flow.told is None else flow.told
+    flow.told = now
     server, ports = _server(flow), flow.ports.by_direction
     candidates = ports if server < 0 else ports[server : server + 1]
-    return {hint.name for port in candidates if (hint := now.hints.get(port)) and hint is not before.hints.get(port)}
+    return {hint.name for port in candidates if (hint := now.get(port)) and hint is not known.get(port)}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from clovisor_py.flows.crash import CRASHES, FURTHER, Crash
+
 BUFFERED_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait in all flows together, for their parser or for earlier bytes. Beyond it every flow that wants to keep more
 loses what it keeps (`buffer_overflows`, `held_evicted`)."""
@@ -22,6 +24,7 @@ class Ledger:
         "buffer_overflows",  # unread bytes of one direction beyond BUFFER_BYTES, or of all: a violation each
         "buffered",  # bytes that wait now, in all flows
         "controls",  # SYN, FIN, RST (and bare ACKs, where a source has them) without payload
+        "crashes",
         "cut_bytes",  # payload bytes that the source kept back on purpose
         "duplicates",  # payload segments whose bytes had all been seen before
         "flows_closed",  # ended by FIN or RST
@@ -35,6 +38,7 @@ class Ledger:
         "gap_bytes",  # payload bytes lost: in no segment that was fed
         "gaps",
         "held_evicted",  # holes declared lost early, because too much was held behind them
+        "hints_refuted",  # connections whose bytes, in both directions, are not what the operator's hint says
         "late",  # payload segments of a flow that had ended, or of a gap that had been given up
         "late_responses",  # their request had been reported as `timeout`
         "messages",
@@ -59,6 +63,8 @@ class Ledger:
             setattr(self, name, 0)
         self.unparsed: dict[tuple[int, str], int] = {}
         """(server port, reason) to flows."""
+        self.crashes: dict[Crash, int] = {}
+        """What `parser_crashes` were, and how often."""
 
     buffer_overflows: int
     buffered: int
@@ -76,6 +82,7 @@ class Ledger:
     gap_bytes: int
     gaps: int
     held_evicted: int
+    hints_refuted: int
     late: int
     late_responses: int
     messages: int
@@ -101,8 +108,15 @@ class Ledger:
             key = (0, reason)
         self.unparsed[key] = self.unparsed.get(key, 0) + 1
 
+    def count_crash(self, crash: Crash) -> None:
+        """A parser or recogniser raised something else than ProtocolError."""
+        self.parser_crashes += 1
+        if crash not in self.crashes and len(self.crashes) >= CRASHES:
+            crash = FURTHER
+        self.crashes[crash] = self.crashes.get(crash, 0) + 1
+
     def as_dict(self) -> dict[str, Any]:
-        """Name to count; `unparsed` maps `port reason` to flows."""
-        out: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "unparsed"}
+        """Name to count; `unparsed` maps `port reason` to flows. What the crashes were is told apart (`crashes`)."""
+        out: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name not in ("crashes", "unparsed")}
         out["unparsed"] = {f"{port} {reason}": flows for (port, reason), flows in sorted(self.unparsed.items())}
         return out

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from clovisor_py.errors import ClovisorError, ProtocolError
+from clovisor_py.flows.connection import NOT_AS_TAKEN
 from clovisor_py.flows.control import Control
 from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
 from clovisor_py.flows.open_message import NO_MARKS, OpenMessage
@@ -242,7 +243,7 @@ class Loop:
         self._ledger.violations += 1
         self.violations += 1
         if self.violations >= MAX_VIOLATIONS:
-            raise GivenUp("not what it was taken for")
+            raise GivenUp(NOT_AS_TAKEN)
         cursor = self._cursor
         rest = bytes(memoryview(data)[cursor.pos if cursor.pos > pos else pos + 1 :])
         if self._pairing.in_order:

@@ -18,13 +18,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from clovisor_py.flows import connection
+from clovisor_py.flows import connection, crash
 from clovisor_py.flows.agenda import Agenda
 from clovisor_py.flows.connection import NOT_CAPTURED, SILENT, Ending
 from clovisor_py.flows.control import Control, NoControl
 from clovisor_py.flows.deadlines import Deadlines
 from clovisor_py.flows.delivery import Delivery
 from clovisor_py.flows.detect import resolve
+from clovisor_py.flows.doubt import doubted
 from clovisor_py.flows.following import follow
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.loop import GivenUp, Handover
@@ -101,6 +102,7 @@ class Pipeline:
         *,
         capture: str | None = None,
         permits: Callable[[str, int], bool] | None = None,
+        said: Callable[[str, int], str] | None = None,
     ) -> list[Session]:
         """What holds for a veth from now on (see `flows.terms`); hints for all veths still count, after these.
 
@@ -109,9 +111,18 @@ class Pipeline:
         delivery = self._delivery
         told = {**delivery.default.hints, **resolve(hints, self._known)}
         before = delivery.terms.get(interface, delivery.default)
-        delivery.terms[interface] = Terms(told, redaction, capture, permits)
+        delivery.terms[interface] = Terms(told, redaction, capture, permits, said)
         for flow in [flow for flow in self._table.flows.values() if flow.interface == interface]:
             self._guarded(flow, now_ns, partial(follow, delivery, before=before))
+        return self._taken()
+
+    def retell(self, now_ns: int) -> list[Session]:
+        """What `said` answers of servers may have changed: open flows follow. Answers the sessions that this ended."""
+        delivery = self._delivery
+        for flow in list(self._table.flows.values()):
+            terms = delivery.terms_of(flow)
+            if terms.said is not None and flow.told is not None:
+                self._guarded(flow, now_ns, partial(follow, delivery, before=terms))
         return self._taken()
 
     def drop(self, interface: int, now_ns: int) -> list[Session]:
@@ -153,6 +164,8 @@ class Pipeline:
                 stream.next_seq = (seq + length) & SEQ_MASK
                 if direction != flow.speaker:
                     turn(flow, direction, time_ns)
+                    if segment.cgroup_id and not flow.cgroup_id:
+                        flow.know_cgroup(segment.cgroup_id)
                 reader = flow.readers[direction]
                 if reader.fast and length == len(data):
                     reader.run(data, time_ns, seq)
@@ -222,6 +235,8 @@ class Pipeline:
         time_ns, direction, tcp_flags = segment.time_ns, segment.direction, segment.tcp_flags
         weight = self._count(segment)
         flow.seen |= 1 << direction
+        if segment.cgroup_id and not flow.cgroup_id:
+            flow.know_cgroup(segment.cgroup_id)
         if flow.tally is not None and segment.length:
             flow.tally.add(direction, time_ns, segment.seq, segment.length, flow.udp)
         if flow.udp:
@@ -311,6 +326,8 @@ class Pipeline:
 
     def _tell(self, flow: Flow, ending: Ending) -> None:
         """A connection that nobody could read is a session of its own."""
+        if doubted(flow):
+            self.ledger.count_unparsed(flow.server_end.port, flow.why)
         if flow.tally is None:
             return
         said = any(side.segments for side in flow.tally.sides)
@@ -343,8 +360,8 @@ class Pipeline:
         if isinstance(error, GivenUp):
             reason = str(error)
         else:
-            self.ledger.parser_crashes += 1
-            reason = f"parser failed: {type(error).__name__}"
+            self.ledger.count_crash(crash.describe(flow.protocol, error))
+            reason = f"{flow.protocol or 'unknown'} parser failed: {type(error).__name__}"
         self._delivery.give_up(flow, reason, now_ns)
 
     def _taken(self) -> list[Session]:

@@ -33,6 +33,7 @@ class Facts(NamedTuple):
     client: Endpoint
     server: Endpoint
     transport: str
+    cgroup_id: int = 0
 
 
 class SessionMaker:
@@ -40,7 +41,7 @@ class SessionMaker:
 
     __slots__ = (
         "_client", "_emit", "_interface", "_ledger", "_protocol", "_server", "_side", "_transport",
-        "note", "one_direction",
+        "cgroup_id", "note", "one_direction",
     )  # fmt: skip
 
     def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None]) -> None:
@@ -48,6 +49,8 @@ class SessionMaker:
         self._client, self._server, self._transport = facts.client, facts.server, facts.transport
         self._ledger = ledger
         self._emit = emit
+        self.cgroup_id = facts.cgroup_id
+        """Of the pod's own end; may become known later than the rest."""
         self.note = ""
         """Why Clovisor, not the application, ends what is still open."""
         self.one_direction = False
@@ -86,6 +89,7 @@ class SessionMaker:
                 request.seq,
                 request.head,
                 self._transport,
+                self.cgroup_id,
             )
         )
 
@@ -164,4 +168,5 @@ class SessionMaker:
             seq=message.seq,
             head=message.head,
             transport=self._transport,
+            cgroup_id=self.cgroup_id,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -23,6 +23,7 @@ from clovisor_py.flows.stream import Stream
 from clovisor_py.model.segment import FROM_POD, SYN, TCP, UDP, Segment
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
+from clovisor_py.protocols._api import Protocol
 
 MAX_FLOWS: Final = 16384
 """Connections at once, at 3 to 6 kB each; as many as one pod may have. Beyond: `flows_evicted`, the one silent longest; the
@@ -41,7 +42,9 @@ class Flow:
     """One connection at one veth. Pairs are indexed by direction."""
 
     __slots__ = (
+        "cgroup_id",
         "detector",
+        "doubt",
         "ended",
         "first_ack",
         "id",
@@ -62,6 +65,7 @@ class Flow:
         "speaker",
         "streams",
         "tally",
+        "told",
         "udp",
         "why",
     )
@@ -77,8 +81,12 @@ class Flow:
         self.pairing: Pairing | None = None
         self.protocol = ""
         """Whose readers these are; of a flow that is opaque, whose they were."""
+        self.told: Mapping[int, Protocol] | None = None
+        """What it was detected by: port to protocol, as somebody said; None until then."""
         self.detector: Detector | None = None
         """From the first byte until the protocol is known; then `readers` and `pairing` are there, or the flow is `opaque`."""
+        self.doubt: Tally | None = None
+        """Of a flow that is read as it was hinted to be, until it has proved to be that (see `doubt.py`)."""
         self.ended = False
         self.opaque = False
         """Nobody can read it: counted only."""
@@ -100,6 +108,14 @@ class Flow:
         self.mid_stream = not self.udp and not segment.tcp_flags & SYN
         self.last_ns = segment.time_ns
         self.lost = segment.lost
+        self.cgroup_id = segment.cgroup_id
+        """Of the pod's own end; 0 until known."""
+
+    def know_cgroup(self, cgroup_id: int) -> None:
+        """Who sends from the pod, of all that comes out from now on."""
+        self.cgroup_id = cgroup_id
+        if self.pairing is not None:
+            self.pairing.cgroup_id = cgroup_id
 
     @property
     def connection(self) -> Connection:
@@ -121,7 +137,8 @@ class Flow:
     def facts(self, protocol: str) -> Facts:
         """What its sessions have in common, once the server is known."""
         client, server = self.ends[1 - self.server], self.ends[self.server]
-        return Facts(protocol, self.side, self.interface, client, server, "udp" if self.udp else "tcp")
+        transport = "udp" if self.udp else "tcp"
+        return Facts(protocol, self.side, self.interface, client, server, transport, self.cgroup_id)
 
     @property
     def side(self) -> Side:

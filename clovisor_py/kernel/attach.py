@@ -1,232 +1,195 @@
-"""Puts the two programs on a veth, and takes off only what is ours.
+"""Puts the two programs on a veth, and takes off only what is ours. No packet may be lost by it.
 
 The rules, learnt from what other agents broke:
-  - A filter of ours has a handle and a name of our own and runs first (preference 1); it is replaced in place, never doubled.
-  - clsact is added only where absent, and removed only if we added it and nothing else is on it.
-  - Where TCX programs are on the veth, they run before clsact and may end the chain: there a TCX link before all of them
-    is pinned instead, and survives us as a filter does.
+  - Where somebody's clsact is, ours are filters on it: first of all, replaced in place, never doubled (`clsact.py`).
+  - Where none is, and the kernel has TCX, ours are on TCX links (`tcx.py`): adding a clsact may lose a packet.
+  - Where TCX programs of others are, they run before clsact and may end the chain: there ours are on links before them.
+  - Without TCX a clsact is added, and removed only if we added it and nothing else is on it.
+  - What a predecessor attached in one way stays so: both at once would count everything twice.
 
-Everything here may be called again at any time, also after a crash half way through.
+Everything here goes by what the kernel says is there, and may be called again at any time, also after a crash half way through.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from pyroute2.netlink.exceptions import NetlinkError
-
-from clovisor_py.errors import TargetGone
-from clovisor_py.kernel import bpf
-from clovisor_py.kernel.links import Message, Netlink, netlink, refusal
+from clovisor_py.errors import EnvironmentLacking, TargetGone
+from clovisor_py.kernel import bpf, clsact, tcx
+from clovisor_py.kernel.hooks import HANDLE, HOOKS, NAME
+from clovisor_py.kernel.links import link_names, refusal
 from clovisor_py.kernel.tc_dump import TcDump, tc_dump
 
-HOOKS: Final = {"ingress": ("ffff:fff2", 0xFFFFFFF2, bpf.TCX_INGRESS), "egress": ("ffff:fff3", 0xFFFFFFF3, bpf.TCX_EGRESS)}
-"""Program's pin name to (tc parent, the same as a number, TCX attach type). Names are the host veth's: its ingress is what
-leaves the pod."""
-HANDLE: Final = 0xC105
-NAME: Final = "clovisor"
-PREFERENCES: Final = range(1, 9)
-"""First of all; where another kind of filter holds a preference, the next one."""
-ETH_P_ALL: Final = 0x0003
+__all__ = ["HANDLE", "HOOKS", "NAME", "OWN_CLSACT", "OWN_TCX", "ahead", "attach", "detach", "displaced", "find_all", "require"]
 
 OWN_CLSACT: Final = 1
 """`attached` flag: we added the qdisc."""
 OWN_TCX: Final = 2
 """`attached` flag: we are on TCX links."""
 
+AUTO, TCX, CLSACT = "auto", "tcx", "clsact"
+"""Values of the setting `hook`."""
+NO_TCX: Final = "this kernel has no TCX (Linux 6.6 and later have): set hook to auto or clsact."
+
+_LOOPBACK: Final = 1
 _log = logging.getLogger(__name__)
-_GONE: Final = (errno.ENODEV, errno.ENOENT, errno.ENXIO)
 
 
-def attach(ifindex: int, programs: dict[str, int], pins: Path, known: int, remember: Callable[[int], None]) -> None:
-    """Both programs (pin name to fd) on the veth, replacing ours if it is there.
+class _Found(NamedTuple):
+    """What a veth has."""
+
+    tcx: bool
+    """The kernel's doing; what follows is on the veth."""
+    links: bool
+    """Of ours."""
+    foreign: bool
+    """TCX programs of others."""
+    clsact: bool
+    filters: bool
+    """Of ours."""
+
+
+def require(hook: str) -> None:
+    """Raises EnvironmentLacking where this kernel cannot do what the setting `hook` asks for."""
+    with _kernel("looking for TCX"):
+        if hook == TCX and not tcx.available(_LOOPBACK):
+            raise EnvironmentLacking(NO_TCX)
+
+
+def attach(
+    ifindex: int, programs: Mapping[str, int], pins: Path, known: int, remember: Callable[[int], None], hook: str = AUTO
+) -> None:
+    """Both programs (pin name to fd) on the veth, replacing ours if it is there. `hook` is the setting of that name.
 
     `known` is what was remembered of this veth (0: nothing). `remember` is told the new flags before they come true: whoever
     is killed in between leaves nothing that his successor would take for somebody else's. Raises TargetGone,
     EnvironmentLacking, KernelRefused; `detach` with the flags remembered last takes off what had been put on by then.
     """
-    with netlink(f"attaching to interface {ifindex}") as route:
-        # Once on links, always on links: with a filter beside them everything would be counted twice.
-        if any(_foreign_tcx(ifindex, hook, pins) or _link_pin(pins, ifindex, hook).exists() for hook in HOOKS):
-            remember(known | OWN_TCX)
-            _attach_tcx(ifindex, programs, pins)
-            _remove_filters(route, ifindex)
+    with _kernel(f"attaching to interface {ifindex}"), tc_dump() as tc:
+        found = _look(tc, ifindex, pins)
+        own = known & OWN_CLSACT if found.clsact else 0
+        if _by_links(found, hook):
+            remember(own | OWN_TCX)
+            tcx.put(ifindex, programs, pins)
+            if found.filters:
+                clsact.take_off(tc, ifindex, qdisc_too=False)
             return
-        if _has_clsact(route, ifindex):
-            remember(known & OWN_CLSACT)
-        else:
-            remember(OWN_CLSACT)
-            _add_clsact(route, ifindex, remember)
-        for hook, fd in programs.items():
-            _put_filter(route, ifindex, hook, fd)
+        for each in HOOKS:
+            tcx.drop(pins, ifindex, each)  # dead ones: of an interface that had this number before
+        if found.clsact:
+            remember(own)
+        clsact.put(tc, ifindex, programs, not found.clsact, lambda ours: remember(OWN_CLSACT if ours else 0))
 
 
-def detach(ifindex: int, pins: Path, known: int) -> None:
-    """Take off what is ours; an interface that is gone took it along. Raises EnvironmentLacking, KernelRefused."""
+def detach(ifindex: int, pins: Path, known: int, ids: Collection[int] = ()) -> None:
+    """Take off what is ours (`ids`: our programs'); an interface that is gone took it along.
+
+    Raises EnvironmentLacking, KernelRefused.
+    """
     try:
-        with netlink(f"detaching from interface {ifindex}") as route:
-            for hook in HOOKS:
-                _drop_link(_link_pin(pins, ifindex, hook))
-            _remove_filters(route, ifindex)
-            if known & OWN_CLSACT and _has_clsact(route, ifindex) and not any(_filters(route, ifindex, h) for h in HOOKS):
-                route.tc("del", "clsact", ifindex)
+        with _kernel(f"detaching from interface {ifindex}"), tc_dump() as tc:
+            tcx.take_off(ifindex, pins, ids)
+            clsact.take_off(tc, ifindex, bool(known & OWN_CLSACT))
     except TargetGone:
         _log.debug("interface %d is gone, and our filters with it", ifindex)
 
 
-def displaced(ifindexes: Iterable[int], programs: dict[str, int]) -> list[int]:
+def displaced(ifindexes: Iterable[int], programs: Mapping[str, int]) -> list[int]:
     """Those of these veths that lack one of our programs, or where somebody's TCX program runs before it, or that are gone.
 
-    One socket for all, and for each veth a handful of system calls. Raises EnvironmentLacking, KernelRefused.
+    One socket for all; for each veth two system calls, and where we are filters two dumps. Raises EnvironmentLacking,
+    KernelRefused.
     """
     ids = {hook: bpf.program_id(fd) for hook, fd in programs.items()}
     with _looking() as tc:
         return [each for each in ifindexes if not all(_runs_first(tc, each, hook, ids[hook]) for hook in HOOKS)]
 
 
-def find_all(known: Collection[int] = ()) -> list[int]:
-    """Interfaces of this namespace that carry a filter of ours: what a crash may have left, with or without pins.
+def ahead(ifindex: int, programs: Mapping[str, int]) -> tuple[str, ...]:
+    """The names of what runs before ours on either hook: TCX programs, and filters of a lower preference.
 
-    Those that are `known` are not looked at.
+    A program whose name may not be asked is told by its number. Two system calls where we are first on links. Raises
+    EnvironmentLacking, KernelRefused.
+    """
+    names: list[str] = []
+    with _looking() as tc:
+        for hook, fd in programs.items():
+            names += _before(tc, ifindex, hook, bpf.program_id(fd))
+    return tuple(dict.fromkeys(names))
+
+
+def find_all(known: Collection[int] = (), ids: Collection[int] = ()) -> list[int]:
+    """Interfaces of this namespace that carry something of ours: what a crash may have left, with or without pins.
+
+    Those that are `known` are not looked at; `ids`: those of our programs. Filters and programs of other builds are known by
+    name (a program's takes CAP_SYS_ADMIN).
     """
     with _looking() as tc:
-        with_clsact = tc.with_clsact().difference(known)
-        return sorted(i for i in with_clsact if any(_is_ours(tc, i, hook) for hook in HOOKS))
+        found = {i for i in tc.with_clsact().difference(known) if any(clsact.has_ours(tc, i, hook) for hook in HOOKS)}
+        for ifindex in link_names().keys() - known - found:
+            if any(one.link and tcx.ours(one.program, ids) for hook in HOOKS for one in tcx.programs(ifindex, hook)):
+                found.add(ifindex)
+        return sorted(found)
 
 
-@contextmanager
-def _looking() -> Iterator[TcDump]:
-    try:
-        with tc_dump() as tc:
-            yield tc
-    except OSError as error:
-        raise refusal("looking at the filters", error.errno or 0, str(error)) from error
+def _look(tc: TcDump, ifindex: int, pins: Path) -> _Found:
+    if not tcx.available(ifindex):
+        return _Found(False, False, False, tc.has_clsact(ifindex), filters=False)
+    links = foreign = False
+    for hook in HOOKS:
+        if there := tcx.programs(ifindex, hook):
+            mine = tcx.link_of(pins, ifindex, hook)
+            links |= any(one.link == mine for one in there if mine)
+            foreign |= any(one.link != mine or not mine for one in there)
+    has_clsact = tc.has_clsact(ifindex)
+    return _Found(True, links, foreign, has_clsact, has_clsact and any(clsact.has_ours(tc, ifindex, h) for h in HOOKS))
 
 
-def _is_ours(tc: TcDump, ifindex: int, hook: str) -> bool:
-    """Whether a filter of ours is on the hook; no longer so on an interface that is gone."""
-    try:
-        found = tc.filters(ifindex, HOOKS[hook][1])
-    except OSError as error:
-        if error.errno not in _GONE:
-            raise
+def _by_links(found: _Found, hook: str) -> bool:
+    """Links or filters. What is there goes before what is preferred."""
+    if found.links or found.foreign:
+        return True
+    if found.filters or not found.tcx or hook == CLSACT:
         return False
-    return any(one.handle == HANDLE and one.name.startswith(NAME) for one in found)
+    return hook == TCX or not found.clsact
 
 
 def _runs_first(tc: TcDump, ifindex: int, hook: str, program: int) -> bool:
     """Whether it does on this hook. A pin proves nothing: a link may have been detached by force."""
-    if on_links := _tcx(ifindex, hook):
-        return on_links[0] == program
-    return _is_ours(tc, ifindex, hook)
+    if on_links := tcx.programs(ifindex, hook):
+        return on_links[0].program == program
+    return clsact.has_ours(tc, ifindex, hook)
 
 
-def _tcx(ifindex: int, hook: str) -> list[int]:
-    """The ids of the TCX programs on a hook; none before Linux 6.6, nor on an interface that is gone."""
-    try:
-        return bpf.prog_query(ifindex, HOOKS[hook][2])
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENODEV):
-            raise
-        return []
-
-
-def _foreign_tcx(ifindex: int, hook: str, pins: Path) -> bool:
-    """Whether somebody else's TCX programs are on the hook."""
-    return len(_tcx(ifindex, hook)) > _link_pin(pins, ifindex, hook).exists()
-
-
-def _attach_tcx(ifindex: int, programs: dict[str, int], pins: Path) -> None:
-    for hook, fd in programs.items():
-        pin = _link_pin(pins, ifindex, hook)
-        if pin.exists() and _tcx(ifindex, hook)[:1] == [bpf.program_id(fd)]:
-            continue  # a predecessor's, still first
-        _drop_link(pin)
-        link = bpf.link_create(fd, ifindex, HOOKS[hook][2])
-        try:
-            bpf.obj_pin(link, pin)
-        finally:
-            os.close(link)
-
-
-def _drop_link(pin: Path) -> None:
-    """Detach explicitly: the kernel takes an unlinked pin's program off a little later, and one program twice it refuses."""
-    try:
-        link = bpf.obj_get(pin)
-    except FileNotFoundError:
-        return
-    try:
-        bpf.link_detach(link)
-    finally:
-        os.close(link)
-        pin.unlink()
-
-
-def _link_pin(pins: Path, ifindex: int, hook: str) -> Path:
-    return pins / f"link_{ifindex}_{hook}"
-
-
-def _has_clsact(route: Netlink, ifindex: int) -> bool:
-    return any(q.get_attr("TCA_KIND") == "clsact" for q in route.get_qdiscs(index=ifindex))
-
-
-def _add_clsact(route: Netlink, ifindex: int, remember: Callable[[int], None]) -> None:
-    try:
-        route.tc("add", "clsact", ifindex)
-    except NetlinkError:
-        remember(0)  # then the one that is there, if any, is not ours
-        raise
-
-
-def _filters(route: Netlink, ifindex: int, hook: str) -> list[Message]:
-    """The filters on a hook, none without clsact (a dump also has a head without a handle for each preference)."""
-    return [f for f in route.get_filters(index=ifindex, parent=HOOKS[hook][1]) if f["handle"]]
-
-
-def _ours(entry: Message) -> bool:
-    options = entry.get_attr("TCA_OPTIONS")
-    name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
-    return bool(entry["handle"] == HANDLE and name and str(name).startswith(NAME))
-
-
-def _put_filter(route: Netlink, ifindex: int, hook: str, fd: int) -> None:
-    """Replace ours in place, or take the first preference that has room for it."""
-    mine = [f["info"] >> 16 for f in _filters(route, ifindex, hook) if _ours(f)]
-    candidates = mine or list(PREFERENCES)
-    for preference in candidates:
-        try:
-            route.tc(
-                "replace-filter",
-                "bpf",
-                ifindex,
-                HANDLE,
-                fd=fd,
-                name=f"{NAME}_{hook}",
-                parent=HOOKS[hook][0],
-                prio=preference,
-                protocol=ETH_P_ALL,
-                direct_action=True,
-            )
-        except NetlinkError as error:
-            if error.code not in (errno.EEXIST, errno.EINVAL) or preference == candidates[-1]:
-                raise
-        else:
+def _before(tc: TcDump, ifindex: int, hook: str, program: int) -> Iterator[str]:
+    """What runs before ours on this hook; nothing where ours is not there, which is another trouble."""
+    on_links = [one.program for one in tcx.programs(ifindex, hook)]
+    entries = []
+    if program in on_links:
+        on_links = on_links[: on_links.index(program)]
+    else:
+        entries = clsact.filters(tc, ifindex, hook)
+        if not any(map(clsact.is_ours, entries)):
             return
+        entries = entries[: list(map(clsact.is_ours, entries)).index(True)]
+    yield from (tcx.name(one) or f"program {one}" for one in on_links)
+    yield from (one.name or f"filter of preference {one.preference}" for one in entries)
 
 
-def _remove_filters(route: Netlink, ifindex: int) -> None:
-    for hook, (parent, _, _) in HOOKS.items():
-        for entry in _filters(route, ifindex, hook):
-            if not _ours(entry):
-                continue
-            try:
-                route.tc("del-filter", "bpf", ifindex, HANDLE, parent=parent, prio=entry["info"] >> 16, protocol=ETH_P_ALL)
-            except NetlinkError as error:
-                if error.code not in _GONE:
-                    raise
+@contextmanager
+def _kernel(doing: str) -> Iterator[None]:
+    """What the kernel refuses in the block comes out as one of our errors."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(doing, error.errno or 0, error.strerror or str(error)) from error
+
+
+@contextmanager
+def _looking() -> Iterator[TcDump]:
+    with _kernel("looking at the filters"), tc_dump() as tc:
+        yield tc

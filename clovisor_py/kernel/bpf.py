@@ -13,7 +13,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
@@ -24,10 +24,12 @@ MAP_NEXT_KEY: Final = 4
 OBJ_PIN: Final = 6
 OBJ_GET: Final = 7
 PROG_TEST_RUN: Final = 10
+PROG_BY_ID: Final = 13
 OBJ_INFO: Final = 15
 PROG_QUERY: Final = 16
 MAP_LOOKUP_BATCH: Final = 24
 LINK_CREATE: Final = 28
+LINK_BY_ID: Final = 30
 LINK_DETACH: Final = 34
 
 TCX_INGRESS: Final = 46
@@ -42,7 +44,17 @@ MAX_TCX_PROGRAMS: Final = 64
 BATCH: Final = 512
 """Entries read with one call: a few hundred kB at most."""
 
+_NAME_AT, _NAME_BYTES = 64, 16
+"""Of a program's name in struct bpf_prog_info."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Attached(NamedTuple):
+    """A program on a TCX hook, by the kernel's numbers; `link` is 0 where it was attached without one."""
+
+    program: int
+    link: int
 
 
 def _bpf(command: int, attr: bytes | ctypes.Array[ctypes.c_char]) -> int:
@@ -156,20 +168,52 @@ def map_sizes(fd: int) -> tuple[int, int, int]:
     return key, value, entries
 
 
-def prog_query(ifindex: int, attach_type: int) -> list[int]:
-    """Ids of the TCX programs on a hook, in the order in which they run. OSError EINVAL before Linux 6.6."""
-    ids = ctypes.create_string_buffer(4 * MAX_TCX_PROGRAMS)
+def program_name(program: int) -> str:
+    """The name of the program with that number, 15 characters at most. OSError EPERM without CAP_SYS_ADMIN, ENOENT if none."""
+    fd = _bpf(PROG_BY_ID, struct.pack("=I", program))
+    try:
+        info = ctypes.create_string_buffer(256)
+        _bpf(OBJ_INFO, struct.pack("=IIQ", fd, len(info), _address(info)))
+    finally:
+        os.close(fd)
+    return info.raw[_NAME_AT : _NAME_AT + _NAME_BYTES].partition(b"\0")[0].decode(errors="replace")
+
+
+def tcx_query(ifindex: int, attach_type: int) -> list[Attached]:
+    """What is on a TCX hook, in the order in which it runs. OSError EINVAL before Linux 6.6, ENODEV without the interface."""
+    numbers = ctypes.create_string_buffer(2 * 4 * MAX_TCX_PROGRAMS)
+    programs, links = _address(numbers), _address(numbers) + 4 * MAX_TCX_PROGRAMS
     attr = ctypes.create_string_buffer(
-        struct.pack("=IIIIQI", ifindex, attach_type, 0, 0, _address(ids), MAX_TCX_PROGRAMS), ATTR_BYTES
+        struct.pack("=IIIIQIIQQ", ifindex, attach_type, 0, 0, programs, MAX_TCX_PROGRAMS, 0, 0, links), ATTR_BYTES
     )
     _bpf(PROG_QUERY, attr)
-    (count,) = struct.unpack_from("=I", attr.raw, 24)
-    return list(struct.unpack_from(f"={count}I", ids.raw))
+    (count,) = struct.unpack_from("=I", attr, 24)
+    if not count:
+        return []
+    ids = struct.unpack(f"={2 * MAX_TCX_PROGRAMS}I", numbers)
+    return [Attached(ids[at], ids[MAX_TCX_PROGRAMS + at]) for at in range(count)]
+
+
+def prog_query(ifindex: int, attach_type: int) -> list[int]:
+    """Ids of the TCX programs on a hook, in the order in which they run. OSError as `tcx_query`."""
+    return [program for program, _ in tcx_query(ifindex, attach_type)]
 
 
 def link_create(program_fd: int, ifindex: int, attach_type: int) -> int:
     """A TCX link before all programs that are there; its fd. It is gone with its last fd or pin."""
     return _bpf(LINK_CREATE, struct.pack("=IIIIIIQ", program_fd, ifindex, attach_type, F_BEFORE, 0, 0, 0))
+
+
+def link_id(fd: int) -> int:
+    """The kernel's number of a link."""
+    info = ctypes.create_string_buffer(256)
+    _bpf(OBJ_INFO, struct.pack("=IIQ", fd, len(info), _address(info)))
+    return int(struct.unpack_from("=II", info.raw)[1])
+
+
+def link_by_id(link: int) -> int:
+    """A new fd of the link with that number. OSError EPERM without CAP_SYS_ADMIN, ENOENT if there is none."""
+    return _bpf(LINK_BY_ID, struct.pack("=I", link))
 
 
 def link_detach(fd: int) -> None:

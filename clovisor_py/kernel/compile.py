@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias
 
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, KernelRefused
 
-PROGRAMS: Final = {"ingress": b"handle_ingress", "egress": b"handle_egress"}
+PROGRAMS: Final = {"ingress": b"clovisor_ingress", "egress": b"clovisor_egress"}
 """Pin name to entry point, by the hook of the host veth."""
 MAPS: Final = (
     "settings",

@@ -21,7 +21,7 @@ from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError, KernelRefused
 from clovisor_py.flows.connection import Counted
 from clovisor_py.flows.control import Connection
-from clovisor_py.kernel import attach, bpf, compile, layout
+from clovisor_py.kernel import attach, bpf, compile, layout, tcx
 from clovisor_py.kernel.lock import hold
 from clovisor_py.kernel.maps import Maps, Pod, Stats, attached_at
 from clovisor_py.kernel.ring import Ring
@@ -77,6 +77,7 @@ class Datapath:
         self.close()
 
     def _open(self) -> None:
+        attach.require(self.settings.hook)
         pins, build = self.settings.pins, compile.build_id()
         self.adopted = _build_of(pins) == build
         if not self.adopted:
@@ -139,8 +140,8 @@ class Datapath:
             raise
 
     def _put_on(self, ifindex: int) -> None:
-        known = self._flags.get(ifindex, 0)
-        attach.attach(ifindex, self.programs, self.settings.pins, known, partial(self._remember, ifindex))
+        settings, known = self.settings, self._flags.get(ifindex, 0)
+        attach.attach(ifindex, self.programs, settings.pins, known, partial(self._remember, ifindex), settings.hook)
 
     def _remember(self, ifindex: int, flags: int) -> None:
         self.maps.set_attached(ifindex, flags)
@@ -152,9 +153,9 @@ class Datapath:
             self.maps.set_pod(ifindex, pod._replace(mode=MODES[mode]))
 
     def strays(self) -> list[int]:
-        """Interfaces that carry a filter of ours, or are remembered to, and are not traced: by what is there, not by memory."""
-        found = {*attach.find_all(self._baseline), *self.maps.attached(), *self.maps.pods()}
-        return sorted(found.difference(self._baseline))
+        """Interfaces that carry something of ours, or are remembered to, and are not traced: by what is there."""
+        found = {*attach.find_all(self._baseline, self._ids()), *self.maps.attached(), *self.maps.pods()}
+        return sorted(found.union(tcx.pinned(self.settings.pins)).difference(self._baseline))
 
     def detach(self, ifindex: int) -> None:
         """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota."""
@@ -164,7 +165,7 @@ class Datapath:
         for key, _ in self.maps.sessions():
             if int.from_bytes(key[:4], sys.byteorder) == ifindex:
                 self.maps.delete_session(key)
-        attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0))
+        attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0), self._ids())
         self.maps.set_attached(ifindex, None)
         self._flags.pop(ifindex, None)
 
@@ -188,6 +189,16 @@ class Datapath:
             return False
         self._put_on(ifindex)
         return True
+
+    def ahead(self, ifindex: int) -> tuple[str, ...]:
+        """The names of what runs before ours on this veth, and may keep packets from us; a repair overtakes TCX programs.
+
+        Raises EnvironmentLacking, KernelRefused.
+        """
+        return attach.ahead(ifindex, self.programs)
+
+    def _ids(self) -> list[int]:
+        return [bpf.program_id(fd) for fd in self.programs.values()]
 
     def stats(self, ifindex: int) -> Stats | None:
         """What was counted for a pod since this process attached it; None if it is not traced."""
@@ -298,7 +309,7 @@ def _strip(pins: Path, keep_folder: bool = False) -> list[int]:
     All are tried; then the first refusal is raised.
     """
     known = attached_at(pins)
-    found = sorted({*known, *attach.find_all()})
+    found = sorted({*known, *attach.find_all(), *tcx.pinned(pins)})
     refusals: list[ClovisorError] = []
     for ifindex in found:
         try:

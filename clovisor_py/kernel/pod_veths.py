@@ -126,7 +126,7 @@ def _leading_elsewhere(here: Sequence[Link]) -> list[Link]:
 
 def _veth(link: Link, own: tuple[str, ...], peer_name: str = "") -> Veth:
     name = printable(link.name)
-    return Veth(link.ifindex, name, name, own, printable(peer_name), link.kind)
+    return Veth(link.ifindex, name, name, own, printable(peer_name), link.kind, link.netnsid)
 
 
 def _claims(veths: Iterable[Veth]) -> dict[str, list[Veth]]:

@@ -40,6 +40,9 @@ BPFFS_MAGIC: Final = 0xCAFE4A11
 """What statfs(2) says of a bpffs."""
 BCC_TIMEOUT_S: Final = 30
 """Importing bcc takes half a second; a cold disk under load has taken several."""
+AS_ROOT: Final = "run it as root, or with sudo"
+IN_CONTAINER: Final = "add {} to the container's securityContext.capabilities.add (manifests/base has all that are needed)"
+"""For a root that has been stripped of capabilities, which is what a container's is."""
 JAEGER_PORT: Final = 6831
 JAEGER_UDP_PORTS: Final = frozenset({6831, 6832})
 """Jaeger's datagram ports; every other port of it is TCP."""
@@ -100,6 +103,9 @@ class Machine:
         """The effective capabilities of this process, as a bit mask."""
         found = re.search(r"^CapEff:\s*([0-9a-f]+)$", (self.proc / "self/status").read_text(), re.MULTILINE)
         return int(found[1], 16) if found else 0
+
+    def is_root(self) -> bool:
+        return os.geteuid() == 0
 
     def filesystem(self, folder: Path) -> int | None:
         """The magic number of the file system that `folder` is on, None where there is no such folder."""
@@ -166,7 +172,8 @@ def check_kernel(machine: Machine) -> Check:
 def check_privileges(machine: Machine) -> Check:
     held = _held(machine)
     if missing := _missing(held):
-        return Check("privileges", State.PROBLEM, f"lack {' and '.join(missing)}", "run it as root, or with sudo")
+        remedy = IN_CONTAINER.format(", ".join(missing).replace("CAP_", "")) if machine.is_root() else AS_ROOT
+        return Check("privileges", State.PROBLEM, f"lack {' and '.join(missing)}", remedy)
     return Check("privileges", State.OK, " ".join(held))
 
 
@@ -178,7 +185,7 @@ def check_bpffs(machine: Machine) -> Check:
     if magic != BPFFS_MAGIC:
         return Check("bpffs", State.PROBLEM, f"is not mounted at {folder}", f"mount -t bpf bpf {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Check("bpffs", State.PROBLEM, f"at {folder} is not writable", "run it as root, or with sudo")
+        return Check("bpffs", State.PROBLEM, f"at {folder} is not writable", AS_ROOT)
     return Check("bpffs", State.OK, f"mounted at {folder}, writable")
 
 
@@ -203,7 +210,9 @@ def check_clsact(machine: Machine) -> Check:
     try:
         machine.add_clsact()
     except ClovisorError as error:
-        return Check("clsact", State.PROBLEM, f"cannot be added to a veth: {error}", "modprobe -a veth sch_ingress cls_bpf")
+        state, remark = (State.OPTIONAL, " (optional, TCX does)") if machine.has_tcx() else (State.PROBLEM, "")
+        detail = f"cannot be added to a veth: {str(error).rstrip('.')}{remark}"
+        return Check("clsact", state, detail, "modprobe -a veth sch_ingress cls_bpf")
     return Check("clsact", State.OK, "can be added to a veth")
 
 
@@ -211,8 +220,10 @@ def check_tcx(machine: Machine) -> Check:
     if _missing(_held(machine)):
         return Check("tcx", State.OPTIONAL, "not tried, for want of privileges (optional)")
     if not machine.has_tcx():
-        return Check("tcx", State.OPTIONAL, "not in this kernel, 6.6 is the first with it; clsact does (optional)")
-    return Check("tcx", State.OK, "there, for veths where another program uses it")
+        return Check(
+            "tcx", State.OPTIONAL, "not in this kernel, 6.6 is the first with it; adding clsact may lose a packet (optional)"
+        )
+    return Check("tcx", State.OK, "there: no packet is lost by attaching")
 
 
 def check_datapath(machine: Machine) -> Check:

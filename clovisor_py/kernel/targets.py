@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,8 @@ class Veth:
     """The pod's end's own name (`eth0`); empty where there is no other end or it could not be had."""
     kind: str = "veth"
     """`veth` or `netkit`; any other driver (`bridge`, `physical`…) has no pod behind it, so both directions are the host's."""
+    netnsid: int | None = field(default=None, compare=False)
+    """The id by which this namespace knows that of the other end."""
 
 
 def resolve(target: str) -> list[Veth]:
@@ -117,7 +119,7 @@ def _veth(link: Link, label: str, here: list[Link]) -> Veth:
     else:
         peer_name = names_behind(link.netnsid).get(link.peer_ifindex, "")
     behind = addresses(link.netnsid).get(link.peer_ifindex, ())
-    return Veth(link.ifindex, printable(link.name), printable(label), behind, printable(peer_name), link.kind)
+    return Veth(link.ifindex, printable(link.name), printable(label), behind, printable(peer_name), link.kind, link.netnsid)
 
 
 def _namespaces_by_id() -> dict[int, str]:

@@ -37,9 +37,14 @@ class TcDump:
     def with_clsact(self) -> set[int]:
         """The ifindexes of all interfaces that have this qdisc."""
         bodies = self._dump(_RTM_GETQDISC, _RTM_NEWQDISC, _TC.pack(0, 0, 0, 0, 0))
-        return {
-            _TC.unpack_from(body)[1] for body in bodies if text(attributes(body[_TC.size :]).get(_TCA_KIND, b"")) == "clsact"
-        }
+        return {_TC.unpack_from(body)[1] for body in bodies if _kind(body) == "clsact"}
+
+    def has_clsact(self, ifindex: int) -> bool:
+        """Whether this interface has it. The kernel tells of all interfaces whatever is asked; only this one is taken apart."""
+        for body in self._dump(_RTM_GETQDISC, _RTM_NEWQDISC, _TC.pack(0, ifindex, 0, 0, 0)):
+            if _TC.unpack_from(body)[1] == ifindex and _kind(body) == "clsact":
+                return True
+        return False
 
     def filters(self, ifindex: int, parent: int) -> list[Filter]:
         """The filters on one hook, in the order in which they run."""
@@ -54,6 +59,10 @@ class TcDump:
     def _dump(self, request: int, answer: int, body: bytes) -> list[bytes]:
         self._sock.send(dump_message(request, body))
         return collect(self._sock, answer)[0]
+
+
+def _kind(body: bytes) -> str:
+    return text(attributes(body[_TC.size :]).get(_TCA_KIND, b""))
 
 
 @contextmanager

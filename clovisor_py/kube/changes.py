@@ -8,7 +8,6 @@ for the reader's poll(2).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -44,6 +43,8 @@ class Changes:
         self._objects: dict[str, dict[Ref, Object]] = {}
         self._changed: dict[tuple[str, Ref], Object | None] = {}
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loud = False
+        """The file descriptor is readable."""
 
     def fileno(self) -> int:
         """Readable while there is something to take."""
@@ -70,6 +71,7 @@ class Changes:
             self._changed[key] = old
             if len(self._changed) == 1 and self._event >= 0:
                 os.eventfd_write(self._event, 1)
+                self._loud = True
         elif self._changed[key] is None and ref not in self._objects[watch]:
             del self._changed[key]  # it came and went unseen: else names that churn would pile up
 
@@ -89,6 +91,11 @@ class Changes:
         with self._lock:
             return set(self._objects.get(watch, ()))
 
+    def get(self, watch: str, ref: Ref) -> Object | None:
+        """One of those that are there now."""
+        with self._lock:
+            return self._objects.get(watch, {}).get(ref)
+
     def objects(self, watch: str) -> Mapping[Ref, Object]:
         """All that are there now: a copy."""
         with self._lock:
@@ -107,6 +114,6 @@ class Changes:
             self._event = -1
 
     def _quiet(self) -> None:
-        if self._event >= 0:
-            with contextlib.suppress(BlockingIOError):  # it was quiet
-                os.eventfd_read(self._event)
+        if self._loud and self._event >= 0:
+            os.eventfd_read(self._event)
+        self._loud = False

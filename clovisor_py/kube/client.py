@@ -8,7 +8,8 @@ rest. Thread-safe.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -19,9 +20,10 @@ from urllib3.exceptions import HTTPError
 
 from clovisor_py.errors import ApiRefused, ApiUnavailable, ClovisorError, Forbidden, Gone, NotFound
 from clovisor_py.kube._connection import Connection
+from clovisor_py.kube._page import read_page
 from clovisor_py.kube._stream import EventStream
 from clovisor_py.kube.objects import Json, Ref
-from clovisor_py.kube.resources import EVENTS, RESOURCES, Resource
+from clovisor_py.kube.resources import ACCESS_REVIEWS, EVENTS, RESOURCES, REVIEWS, Resource
 
 PAGE: Final = 500
 """Objects in a page: client-go's number; a page of pods is some megabytes, for the moment in which it is read."""
@@ -68,14 +70,18 @@ class Client:
         label_selector: str = "",
         limit: int = PAGE,
         continue_: str = "",
+        each: Callable[[Json], None] | None = None,
     ) -> Json:
         """A page of a list: `items`, and `metadata` with `resourceVersion` and `continue` (if there is more).
 
+        With `each`, that is handed the items one by one, also of a page that turns out to be broken, and the page has none.
         Of all namespaces, or of one; never select that one by the field `metadata.namespace`: the tokens of a real server's
         pages then lead to a wrong place, and objects are missed. Raises Gone when `continue_` is too old.
         """
         query = {"limit": str(limit), "continue": continue_, **_selectors(field_selector, label_selector)}
-        return self._answer("GET", "list", resource, resource.url(namespace), query, accept=resource.accept(listing=True))
+        parse = orjson.loads if each is None else partial(read_page, each=each)
+        accept = resource.accept(listing=True)
+        return self._answer("GET", "list", resource, resource.url(namespace), query, accept=accept, parse=parse)
 
     def watch(
         self,
@@ -158,6 +164,23 @@ class Client:
         }
         return self._answer("POST", "create", EVENTS, EVENTS.url(namespace), body=body)
 
+    def may(self, verb: str, resource: Resource) -> bool:
+        """Whether the API server would let this account do that to all of them, everywhere."""
+        wanted = {"verb": verb, "resource": resource.plural, "group": resource.group}
+        status = self._ask(ACCESS_REVIEWS, {"resourceAttributes": wanted})
+        return status.get("allowed") is True
+
+    def who(self) -> str:
+        """Our account, as the API server calls it. Raises NotFound where that is too old (before 1.28) to say."""
+        user = self._ask(REVIEWS).get("userInfo")
+        return str(user.get("username", "")) if isinstance(user, dict) else ""
+
+    def _ask(self, resource: Resource, spec: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """The status of an object that is a question."""
+        body = {"apiVersion": resource.api_version, "kind": resource.kind} | ({} if spec is None else {"spec": spec})
+        status = self._answer("POST", "create", resource, resource.url(), body=body).get("status")
+        return status if isinstance(status, dict) else {}
+
     def _answer(
         self,
         verb: str,
@@ -169,6 +192,7 @@ class Client:
         body: Mapping[str, Any] | None = None,
         accept: str = "application/json",
         about: str = "",
+        parse: Callable[[bytes], Any] = orjson.loads,
     ) -> Json:
         response = self._connection.request(
             verb,
@@ -178,9 +202,16 @@ class Client:
             body=None if body is None else orjson.dumps(body),
             content_type=_APPLY if verb == "PATCH" else "application/json",
         )
-        return self._read(response, doing, resource, about or resource.plural)
+        return self._read(response, doing, resource, about or resource.plural, parse)
 
-    def _read(self, response: urllib3.BaseHTTPResponse, doing: str, resource: Resource, about: str) -> Json:
+    def _read(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        doing: str,
+        resource: Resource,
+        about: str,
+        parse: Callable[[bytes], Any] = orjson.loads,
+    ) -> Json:
         """The answer's body; raises what a status other than 2xx means."""
         try:
             raw = response.read(LONGEST_ANSWER)
@@ -188,11 +219,12 @@ class Client:
             raise self._connection.unavailable(error) from error
         finally:
             response.close()  # one that was read to its end has given its connection back already
+        good = 200 <= response.status < 300
         try:
-            answer = orjson.loads(raw)
+            answer = parse(raw) if good else orjson.loads(raw)
         except ValueError:
             answer = None
-        if not 200 <= response.status < 300:
+        if not good:
             message = answer.get("message") if isinstance(answer, dict) else None
             raise self._refusal(response.status, str(message or response.reason or ""), doing, resource, about)
         if not isinstance(answer, dict):
@@ -201,12 +233,11 @@ class Client:
 
     def _refusal(self, code: int, message: str, doing: str, resource: Resource, about: str) -> ClovisorError:
         """What a status means, in a sentence."""
-        where = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         match code:
             case 401:
                 return Forbidden(NOT_KNOWN.format(self.host, doing, about))
             case 403:
-                return Forbidden(FORBIDDEN.format(doing, about, doing, where))
+                return Forbidden(FORBIDDEN.format(doing, about, doing, resource.rule))
             case 404:
                 return NotFound(NOT_FOUND.format(about))
             case 410:

@@ -22,6 +22,7 @@ from clovisor_py.kube.hints import hints_for
 from clovisor_py.kube.index import Index
 from clovisor_py.kube.objects import Owner, Pod, Ref, Slice
 from clovisor_py.kube.policy import Decision, Rules, decide, why_not
+from clovisor_py.kube.spoken import Spoken
 from clovisor_py.kube.watch import Change, Pace, State, Watch, Watcher
 from clovisor_py.model.workload import Workload
 
@@ -82,6 +83,7 @@ class Cluster:
         self._watcher = Watcher(client, watches(node), pace)
         self._rules, self._names, self._clock = rules, frozenset(names), clock
         self.index = Index()
+        self._spoken = Spoken(self.index, self._decide, self._names)
         self._pods: dict[Ref, Pod] = {}
         self._wanted: dict[Ref, Wanted] = {}
         """As decided last; nothing has changed since for those that are here."""
@@ -101,10 +103,15 @@ class Cluster:
 
     @property
     def ready(self) -> bool:
-        """Which pods are to be traced is known, as far as the API server tells us: all has been listed, or refused."""
+        """Which pods are to be traced is known, as far as the API server tells us: all that says so was listed, or refused."""
         states = {state.name: state for state in self._watcher.states()}
-        own = states.pop(OWN_PODS)
-        return own.synced_s is not None and all(state.synced_s is not None or state.problem for state in states.values())
+        own, _ = states.pop(OWN_PODS), states.pop(resources.PODS.plural)
+        return own.synced_s is not None and all(map(_answered, states.values()))
+
+    @property
+    def named(self) -> bool:
+        """Who is behind which address is known, in the same sense; pods of all nodes take longest."""
+        return all(map(_answered, self._watcher.states()))
 
     def states(self) -> list[State]:
         """How each watch is doing. Any thread."""
@@ -118,16 +125,19 @@ class Cluster:
 
     def take(self) -> set[Ref]:
         """The pods of this node that are new, gone, or perhaps to be treated otherwise, since the last call. Never blocks."""
+        if not (changes := self._watcher.changes()):
+            return set()  # nearly always
         now = self._clock()
         concerned: set[Ref] = set()
         namespaces: set[str] = set()
         addresses: set[str] = set()
-        for change in self._watcher.changes():
+        for change in changes:
             if change.watch == OWN_PODS:
                 self._own(change)
                 concerned.add(change.ref)
                 continue
             self.index.apply(change, now)
+            self._spoken.note(change)
             if change.watch == resources.SLICES.plural:
                 addresses.update(self._slice(change))
             elif change.ref.kind == "Namespace":
@@ -149,8 +159,7 @@ class Cluster:
         pod = self._pods.get(ref)
         if pod is None:
             return None
-        namespace = self.index.owner(Ref("Namespace", "", ref.namespace))
-        decision = decide(pod, self.index.chain(pod.owner), namespace, self._rules)
+        decision = self._decide(pod)
         hints = hints_for(pod, self._slices.get(ref.namespace, {}).values(), decision, self._names)
         wanted = self._wanted[ref] = Wanted(pod, decision, hints, why_not(pod, self.node))
         return wanted
@@ -158,6 +167,11 @@ class Cluster:
     def pods(self) -> Iterable[Ref]:
         """All of this node."""
         return tuple(self._pods)
+
+    def find(self, ref: Ref) -> Pod | None:
+        """A pod of whatever node. Any thread."""
+        found = self._watcher.known(resources.PODS.plural, ref)
+        return found if isinstance(found, Pod) else None
 
     def resolve(self, ip: str, port: int, time_ns: int) -> Workload | None:
         """Who had this address at that time."""
@@ -170,9 +184,26 @@ class Cluster:
         owner = f"{top.kind.lower()}/{top.name}" if top is not None else ""
         return Workload(pod.ref.name, pod.ref.namespace, self.node, owner, kind="pod", uid=pod.uid)
 
+    def is_external(self, namespace: str, name: str) -> bool:
+        """Whether that is a Service of type ExternalName: its name leads out of the cluster."""
+        return self.index.is_external(namespace, name)
+
+    def protocol_at(self, ip: str, port: int) -> str:
+        """What the server there is said to speak, as a protocol's name; empty where nobody says."""
+        return self._spoken.at(ip, port)
+
+    @property
+    def protocols_version(self) -> int:
+        """Another one: `protocol_at` may answer otherwise."""
+        return self._spoken.version
+
     def expire(self) -> None:
         """Now and then: forget who is long gone."""
         self.index.expire(self._clock())
+
+    def _decide(self, pod: Pod) -> Decision:
+        namespace = self.index.owner(Ref("Namespace", "", pod.ref.namespace))
+        return decide(pod, self.index.chain(pod.owner), namespace, self._rules)
 
     def _own(self, change: Change) -> None:
         if isinstance(change.new, Pod):
@@ -190,6 +221,10 @@ class Cluster:
         if not known:
             del self._slices[change.ref.namespace]
         return {address for one in (change.old, change.new) if isinstance(one, Slice) for address in one.addresses}
+
+
+def _answered(state: State) -> bool:
+    return state.synced_s is not None or bool(state.problem)
 
 
 def _matters(change: Change) -> bool:

@@ -5,6 +5,9 @@ that cluster IP, or with that load balancer's or external IP and port; on a node
 port, the Service with that node port, else the node; last, the Service whose EndpointSlice lists IP and port (what runs
 outside of the cluster). Anything else is None: nothing is guessed. Two pods, or two Services, that fit equally well are none.
 
+A Service is answered as the pod behind it where there is just one, and has been since before that time; where all pods
+behind it have one owner, as the Service with that owner. Which of several pods it was only the kernel knows.
+
 What a pod's `owner` is follows controllers upwards, ReplicaSet to Deployment, Job to CronJob, and survives their deletion.
 Its `service` is that of the EndpointSlices which have its IP: the one with that port, else the only one.
 
@@ -17,7 +20,8 @@ from collections import deque
 from datetime import datetime
 from typing import Any, Final, cast
 
-from clovisor_py.kube._tenure import MOST_ENDED, RETAIN_NS, Holder, Tenure, Tenures
+from clovisor_py.kube._tenure import MOST_ENDED, OPEN, RETAIN_NS, Holder, Tenure, Tenures
+from clovisor_py.kube.backends import Backends
 from clovisor_py.kube.changes import Change
 from clovisor_py.kube.objects import Owner, Pod, Ref, Service, Slice
 from clovisor_py.model.workload import Workload
@@ -38,6 +42,11 @@ class Index:
         self._nodes: Tenures[str, Owner] = Tenures(exclusive=True)
         self._host_pods: Tenures[tuple[str, int], Pod] = Tenures(exclusive=False)
         self._node_ports: Tenures[int, Service] = Tenures(exclusive=True)
+        self._external: set[Ref] = set()
+        """Services of type ExternalName."""
+        self._backends = Backends()
+        self._certain: dict[tuple[Ref, int], tuple[int, Workload | None]] = {}
+        """Service and port to who is certainly behind it, and since when; until anything changes."""
         self._owners: dict[Ref, Owner] = {}
         self._owners_ended: deque[tuple[int, Owner]] = deque()
 
@@ -53,6 +62,7 @@ class Index:
     def apply(self, change: Change, now_ns: int) -> None:
         """One change, as it came at this time; only of watches of the whole cluster (each object in one of them)."""
         old, new = change.old, change.new
+        self._certain.clear()
         match new or old:
             case Pod():
                 self._pod(cast("Pod | None", old), cast("Pod | None", new), now_ns)
@@ -80,7 +90,7 @@ class Index:
             return self._name_pod(pod, self._service_of(pod, ip, port, time_ns))
         services = self._services.all_at(ip, time_ns)
         if service := _only([one for one in services if _has(one.holder, port)]):
-            return _name_service(service)
+            return self._behind(service.holder, port, time_ns) or _name_service(service)
         if (node := self._nodes.at(ip, time_ns)) is not None:
             return self._on_node(node, ip, port, time_ns)
         if service := _only(services):
@@ -99,6 +109,35 @@ class Index:
         """A Namespace, a Node, or an owner, by its name."""
         return self._owners.get(ref)
 
+    def pod(self, ip: str) -> Pod | None:
+        """Who has this address now."""
+        found = self._pods.at(ip, _NOW)
+        return found.holder if found else None
+
+    def host_pod(self, ip: str, port: int) -> Pod | None:
+        """Who listens there now on a node's own address."""
+        found = _only(self._host_pods.all_at((ip, port), _NOW))
+        return found.holder if found else None
+
+    def service(self, ip: str, port: int) -> Service | None:
+        """Which Service is called there now: by one of its own addresses, or by its node port."""
+        found = _only([one for one in self._services.all_at(ip, _NOW) if _has(one.holder, port)])
+        if found is None and self._nodes.at(ip, _NOW) is not None:
+            found = self._node_ports.at(port, _NOW)
+        return found.holder if found else None
+
+    def is_external(self, namespace: str, name: str) -> bool:
+        """Whether that is a Service of type ExternalName."""
+        return Ref("Service", namespace, name) in self._external
+
+    def slices(self, ip: str) -> list[Slice]:
+        """All that list this address now."""
+        return [one.holder for one in self._slices.all_at(ip, _NOW)]
+
+    def targets(self, service: Service, port: int) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports behind a port of a Service, now."""
+        return self._backends.of(service, port).targets
+
     # Feeding.
 
     def _pod(self, old: Pod | None, new: Pod | None, now: int) -> None:
@@ -108,10 +147,14 @@ class Index:
 
     def _service(self, old: Service | None, new: Service | None, now: int) -> None:
         self._services.move(old, old.ips if old else (), new, new.ips if new else (), 0, now)
+        for one in (old, new):
+            if one is not None:
+                (self._external.add if one is new and one.kind == "ExternalName" else self._external.discard)(one.ref)
         self._node_ports.move(old, old.node_ports if old else (), new, new.node_ports if new else (), 0, now)
 
     def _slice(self, old: Slice | None, new: Slice | None, now: int) -> None:
         self._slices.move(old, old.addresses if old else (), new, new.addresses if new else (), now, now)
+        self._backends.apply(old, new, now)
 
     def _owner(self, old: Owner | None, new: Owner | None, now: int) -> None:
         if new is not None:
@@ -159,10 +202,34 @@ class Index:
         name = node.holder.ref.name
         if (service := self._node_ports.at(port, time_ns)) is not None:
             ref = service.holder.ref
-            return Workload(ref.name, ref.namespace, name, service=ref.name, kind="service")
+            reached = self._behind(service.holder, port, time_ns)
+            return reached or Workload(ref.name, ref.namespace, name, service=ref.name, kind="service")
         if node.said is None:
             node.said = Workload(name, node=name, kind="node")
         return node.said
+
+    def _behind(self, service: Service, port: int, time_ns: int) -> Workload | None:
+        """Who is certainly behind a Service, if anybody is."""
+        key = (service.ref, port)
+        if (known := self._certain.get(key)) is None:
+            known = self._certain[key] = self._look_behind(service, port)
+        since, workload = known
+        return workload if since <= time_ns else None
+
+    def _look_behind(self, service: Service, port: int) -> tuple[int, Workload | None]:
+        targets, since = self._backends.of(service, port)
+        pods = [self._pods.at(ip, _NOW) for ip in dict.fromkeys(ip for ip, _ in targets)]
+        known = [one for one in pods if one is not None]
+        if not known or len(known) < len(pods):
+            return since, None
+        since = max(since, *(one.since for one in known))
+        name, namespace = service.ref.name, service.ref.namespace
+        if len({one.holder.uid for one in known}) == 1:
+            return since, self._name_pod(known[0], name)
+        direct = {one.holder.owner: one.holder for one in known}
+        owners = {self._owner_of(one) for one in direct.values()}
+        owner = owners.pop() if len(owners) == 1 else ""
+        return since, Workload(name, namespace, owner=owner, service=name, kind="service") if owner else None
 
     def _outside(self, ip: str, port: int, time_ns: int) -> Workload | None:
         """What is no pod and no node, but behind a Service."""
@@ -177,6 +244,10 @@ class Index:
 
     def _tables(self) -> tuple[Tenures[Any, Any], ...]:
         return self._pods, self._services, self._slices, self._nodes, self._host_pods, self._node_ports
+
+
+_NOW: Final = OPEN - 1
+"""A time that whatever has not ended covers."""
 
 
 def _name_service(tenure: Tenure[Service]) -> Workload:

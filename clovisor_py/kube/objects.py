@@ -53,6 +53,8 @@ class Pod(NamedTuple):
     ports: tuple[Port, ...] = ()
     containers: Mapping[str, str] = {}
     """Container id (without the runtime's prefix) to name."""
+    only_container: str = ""
+    """Its name, where the pod never has another one."""
 
 
 class Service(NamedTuple):
@@ -84,3 +86,4 @@ class Owner(NamedTuple):
     annotations: Mapping[str, str] = {}
     ips: tuple[str, ...] = ()
     """Of a Node."""
+    uid: str = ""

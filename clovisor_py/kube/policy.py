@@ -77,10 +77,12 @@ class Problem(NamedTuple):
 
     on: Ref
     sentence: str
+    uid: str = ""
+    """Of that object: without it `kubectl describe` would not show an Event about it."""
 
 
 class Decision(NamedTuple):
-    """What is to be done with one pod."""
+    """What is to be done with one pod; of one that is not traced, what would hold if it were."""
 
     traced: bool
     because: str
@@ -102,17 +104,15 @@ def decide(pod: Pod, owners: Sequence[Owner], namespace: Owner | None, rules: Ru
     places += [namespace] if namespace is not None else []
     problems: list[Problem] = []
     traced, because = _selected(pod, places, rules, problems)
-    if not traced:
-        return Decision(False, because, problems=tuple(problems))
-    reading = _Reading(places, problems)
+    reading = _Reading(places, problems if traced else [])  # where nothing is traced nothing hinders it
     return Decision(
-        traced=True,
+        traced=traced,
         because=because,
         capture=reading.nearest(CAPTURE, read_capture),
         hints=reading.nearest(PORTS, lambda text: read_ports(text, rules.names)) or MappingProxyType({}),
         egress=reading.nearest(EGRESS, read_egress) if reading.says(EGRESS) else _egress_of(pod, rules),
         redact=reading.nearest(REDACT, _redact),
-        problems=(*problems, *reading.misplaced()),
+        problems=(*problems, *(reading.misplaced() if traced else ())),
     )
 
 
@@ -166,13 +166,14 @@ class _Reading:
         for place, written in self._places:
             for key in ANNOTATIONS:
                 if key in place.labels:
-                    yield Problem(place.ref, f"{key} on {_short(place.ref)} is a label: write it as an annotation.")
+                    yield Problem(place.ref, f"{key} on {_short(place.ref)} is a label: write it as an annotation.", place.uid)
             for key in written:
                 if key == TRACE:
-                    yield Problem(place.ref, f"{key} on {_short(place.ref)} is an annotation: write it as a label.")
+                    yield Problem(place.ref, f"{key} on {_short(place.ref)} is an annotation: write it as a label.", place.uid)
                 elif key.startswith(PREFIX) and key not in ANNOTATIONS:
                     known = ", ".join(ANNOTATIONS)
-                    yield Problem(place.ref, f"annotation {quoted(key)} on {_short(place.ref)} is unknown; there are {known}.")
+                    what = f"annotation {quoted(key)} on {_short(place.ref)}"
+                    yield Problem(place.ref, f"{what} is unknown; there are {known}.", place.uid)
 
 
 def _copied(place: Place) -> bool:
@@ -192,7 +193,7 @@ def _redact(text: str) -> Parsed[str]:
 
 
 def _problems(place: Place, what: str, key: str, mistakes: Sequence[str]) -> list[Problem]:
-    return [Problem(place.ref, f"{what} {key} on {_short(place.ref)}: {mistake}.") for mistake in mistakes]
+    return [Problem(place.ref, f"{what} {key} on {_short(place.ref)}: {mistake}.", place.uid) for mistake in mistakes]
 
 
 def _short(ref: Ref) -> str:

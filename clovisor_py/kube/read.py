@@ -25,6 +25,7 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _KEEP_ALL_LABELS: Final = frozenset({"Namespace", "Node"})
 """Owners that are few, and selected by labels that are not ours."""
 _CLUSTER_SCOPED: Final = frozenset({"Namespace", "Node"})
+_CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
@@ -46,12 +47,13 @@ def pod(json: Json) -> Pod:
         annotations=_strings(meta, "annotations", PREFIX),
         ports=_shared_ports(tuple(_container_ports(spec))),
         containers=dict(_containers(status)),
+        only_container=_only_container(spec),
     )
 
 
 def peer(json: Json) -> Pod:
     """A pod of any node: without its containers, which only matter to its own node's agent."""
-    return pod(json)._replace(containers=_NOTHING)
+    return pod(json)._replace(containers=_NOTHING, only_container="")
 
 
 def service(json: Json) -> Service:
@@ -96,6 +98,7 @@ def owner(kind: str, json: Json) -> Owner:
         labels=_strings(meta, "labels", "" if kind in _KEEP_ALL_LABELS else PREFIX),
         annotations=_strings(meta, "annotations", PREFIX),
         ips=_addresses(_map(json, "status"), "addresses", "") if kind == "Node" else (),
+        uid=_text(meta, "uid"),
     )
 
 
@@ -118,6 +121,12 @@ def _containers(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for one in _maps(status, key):
             if identity := _text(one, "containerID").rpartition("://")[2]:
                 yield identity, _common(_text(one, "name"))
+
+
+def _only_container(spec: Mapping[str, Any]) -> str:
+    """Also one that has ended, or is to be started for debugging, makes two."""
+    names = [_text(one, "name") for key in _CONTAINERS for one in _maps(spec, key)]
+    return _common(names[0]) if len(names) == 1 else ""
 
 
 def _container_ports(spec: Mapping[str, Any]) -> Iterator[Port]:

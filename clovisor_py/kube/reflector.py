@@ -142,6 +142,11 @@ class Reflector:
         self._lists += 1
         vanished = self._changes.refs(self.watch.name)
         token, version = "", ""
+
+        def each(item: Json) -> None:
+            self._hear()  # before anybody sees the object
+            vanished.discard(self._deliver(item))
+
         while True:
             page = self._client.get_page(
                 self.watch.resource,
@@ -149,9 +154,9 @@ class Reflector:
                 field_selector=self.watch.field_selector,
                 label_selector=self.watch.label_selector,
                 continue_=token,
+                each=each,
             )
             self._hear()
-            vanished -= self._deliver(page)
             meta = page.get("metadata")
             token, version = _text(meta, "continue"), _text(meta, "resourceVersion")
             if not token:
@@ -166,18 +171,14 @@ class Reflector:
         if self._synced_at is None:
             self._synced_at = time.monotonic()
 
-    def _deliver(self, page: Json) -> set[Ref]:
-        """Put a page's objects; returns what they are called."""
-        items = page.get("items")
-        refs = set()
-        for item in items if isinstance(items, list) else ():
-            new = self.watch.read(item)
-            if not new.ref.name:
-                self._unreadable += 1
-                continue
-            refs.add(new.ref)
+    def _deliver(self, item: Json) -> Ref:
+        """Put an object of a page; what it is called."""
+        new = self.watch.read(item)
+        if new.ref.name:
             self._changes.put(self.watch.name, new.ref, new)
-        return refs
+        else:
+            self._unreadable += 1
+        return new.ref
 
     def _follow(self) -> None:
         """One watch, to its end."""

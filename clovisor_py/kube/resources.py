@@ -33,6 +33,11 @@ class Resource(NamedTuple):
         """As RBAC rules say it; empty for the core."""
         return self.api_version.rpartition("/")[0]
 
+    @property
+    def rule(self) -> str:
+        """As kubectl and people say it, with the group: `pods`, `endpointslices.discovery.k8s.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
     def url(self, namespace: str = "", name: str = "") -> str:
         """The path of one object, or of all of them (in a namespace, or everywhere)."""
         where = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
@@ -60,6 +65,9 @@ DAEMONSETS: Final = Resource(_APPS, "daemonsets", "DaemonSet", slim=True)
 JOBS: Final = Resource(_BATCH, "jobs", "Job", slim=True)
 CRONJOBS: Final = Resource(_BATCH, "cronjobs", "CronJob", slim=True)
 EVENTS: Final = Resource(_CORE, "events", "Event")
+ACCESS_REVIEWS: Final = Resource("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False)
+REVIEWS: Final = Resource("/apis/authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview", False)
+"""Questions about oneself, asked by a write that stores nothing; every account may ask them."""
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     resource.kind: resource

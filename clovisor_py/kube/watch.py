@@ -59,6 +59,10 @@ class Watcher:
         """Readable while there are changes: for poll(2)."""
         return self._changes.fileno()
 
+    def known(self, watch: str, ref: Ref) -> Object | None:
+        """An object as it was told last. Any thread."""
+        return self._changes.get(watch, ref)
+
     def changes(self) -> list[Change]:
         """Since the last call, joined by object; never blocks."""
         return self._changes.take()

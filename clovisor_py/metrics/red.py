@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from clovisor_py.flows.connection import NOT_CAPTURED
+from clovisor_py.flows.sessions import UNSEEN_REQUEST, UNSEEN_RESPONSE
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.model.session import Outcome, Session, Side
 
@@ -29,7 +31,7 @@ _Key = tuple[str, str, str, str, str, Side]
 
 
 class Edge:
-    """Calls from `client` to `server` in `protocol`, seen at `side`; names are services, workloads or addresses."""
+    """Calls from `client` to `server` in `protocol`, seen at `side`; names are titles of workloads, or addresses."""
 
     __slots__ = (
         "calls",
@@ -38,6 +40,7 @@ class Edge:
         "durations",
         "error_statuses",
         "errors",
+        "hidden",
         "protocol",
         "server",
         "server_namespace",
@@ -50,6 +53,8 @@ class Edge:
         self.client_namespace, self.client, self.server_namespace, self.server, self.protocol, self.side = key
         self.calls = 0
         self.errors = 0
+        self.hidden = 0
+        """Sessions of which so much passed unseen that others may have passed with it: the counts are too low, perhaps."""
         self.durations = Histogram()
         """Of all for which somebody waited: not of one-way sessions and whole connections; of a timeout, how long it was."""
         self.statuses: dict[str, int] = {}
@@ -73,14 +78,16 @@ class Red:
         client, server = session.client_workload, session.server_workload
         key = (
             client.namespace if client else "",
-            (client.service or client.name) if client else session.client.ip,
+            client.title if client else session.client.ip,
             server.namespace if server else "",
-            (server.service or server.name) if server else session.server.ip,
+            server.title if server else session.server.ip,
             session.protocol,
             session.side,
         )
         edge = self._edges.get(key) or self._new(key)
         edge.calls += 1
+        if (session.gap_bytes or session.truncated or session.mid_stream or session.connection) and _hides(session):
+            edge.hidden += 1
         outcome = session.outcome
         if outcome is Outcome.ONE_WAY or session.still_open:
             return
@@ -132,12 +139,23 @@ def total(edges: Iterable[Edge]) -> Edge:
     for edge in edges:
         out.calls += edge.calls
         out.errors += edge.errors
+        out.hidden += edge.hidden
         if edge.slowest is not None and (out.slowest is None or edge.slowest.duration_ns > out.slowest.duration_ns):
             out.slowest = edge.slowest
         out.durations.merge(edge.durations)
         _merge(out.statuses, edge.statuses)
         _merge(out.error_statuses, edge.error_statuses)
     return out
+
+
+def _hides(session: Session) -> bool:
+    """Bytes were lost, an answer or its question passed unseen, or a whole connection did (the budget was used up).
+
+    One that is only `truncated` hides nothing: its end was left out on purpose, and it is there, with its status.
+    """
+    if session.connection:
+        return session.resource == NOT_CAPTURED
+    return bool(session.gap_bytes) or UNSEEN_RESPONSE in session.attributes or UNSEEN_REQUEST in session.attributes
 
 
 def _count(counts: dict[str, int], status: str, by: int = 1) -> None:

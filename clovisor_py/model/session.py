@@ -80,6 +80,8 @@ class Session:
     seq: int = 0
     head: bytes = b""
     transport: str = "tcp"
+    cgroup_id: int = 0
+    """Of the traced pod's own end: the sending container's cgroup; 0 where it was not to be had."""
     client_workload: Workload | None = None
     server_workload: Workload | None = None
     trace: TraceContext | None = None

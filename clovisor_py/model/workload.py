@@ -26,13 +26,20 @@ class Workload:
     owner: str = ""
     service: str = ""
     kind: str = ""
-    """`pod`, `service` or `node`, where the API server said so."""
+    """`pod`, `service` or `node`, where the API server said so; `external`: outside of the cluster, by its DNS name."""
     uid: str = ""
     """Of a pod: tells two of the same name apart."""
+    container: str = ""
+    """Of a traced pod: the one that holds this end, by its name in the pod."""
+
+    @property
+    def title(self) -> str:
+        """What people call it: its Service; without one, what owns it (replicas are alike); else its own name."""
+        return self.service or self.owner.partition("/")[2] or self.name
 
     def as_dict(self) -> dict[str, str]:
         """Only the fields that are known."""
         fields = {"name": self.name, "namespace": self.namespace, "node": self.node}
         fields |= {"owner": self.owner, "service": self.service}
-        fields |= {"kind": self.kind, "uid": self.uid}
+        fields |= {"kind": self.kind, "uid": self.uid, "container": self.container}
         return {key: value for key, value in fields.items() if value}

@@ -109,7 +109,7 @@ class Setup:
     """The connection is seen from its first byte: what a parser has not seen said, was not said (a default holds)."""
 
 
-def _recognises_nothing(_data: bytes) -> Evidence:
+def recognises_nothing(_data: bytes) -> Evidence:
     return Evidence.NO
 
 
@@ -127,7 +127,7 @@ class Protocol:
     specification: str
     """URL of the document that the parser was written from."""
     parser: Callable[[Setup], Parser] = _no_flows
-    recognise: Callable[[bytes], Evidence] = _recognises_nothing
+    recognise: Callable[[bytes], Evidence] = recognises_nothing
     """Given the first bytes of one direction of a TCP connection, at most DETECT_BYTES; total, stateless, linear."""
     pairing: Pairing
     capture: Capture

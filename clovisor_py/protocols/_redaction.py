@@ -76,6 +76,11 @@ def redaction(level: Level | str) -> Redaction:
     return Redaction(Level(level), **shown)
 
 
+def stricter(one: Level | str, other: Level | str) -> Level:
+    """The one of two levels that hides more."""
+    return max(Level(one), Level(other), key=_ORDER.index)
+
+
 def route(path: str) -> str:
     """The path with its variable parts hidden: `/v1/users/8731/cart` becomes `/v1/users/{}/cart`. Linear."""
     return "/".join(PLACE if _VARIABLE.fullmatch(part) and not _VERSION.fullmatch(part) else part for part in path.split("/"))

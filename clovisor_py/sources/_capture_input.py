@@ -142,6 +142,17 @@ class _Unzipped:
                     raise EOFError
 
 
+def end_standard_input() -> None:
+    """Whoever reads it, or waits for it, meets its end. A signal's handler may call this: what waits is woken by the signal.
+
+    The operator's Ctrl-C could otherwise only be heard when whoever writes into the pipe has something to say.
+    """
+    if sys.stdin is not None and not sys.stdin.closed:
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(nothing, sys.stdin.fileno())
+        os.close(nothing)
+
+
 def _open(path: str) -> io.BufferedReader:
     if path == STANDARD_INPUT:
         if sys.stdin is None:

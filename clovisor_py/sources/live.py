@@ -15,6 +15,11 @@ from clovisor_py.model.segment import Segment
 
 OFFSET_EVERY_NS: Final = 1_000_000_000
 
+QUIET_AFTER_NS: Final = 1_000_000_000
+QUIET_POLL_S: Final = 0.05
+"""Between two looks when nothing at all has come for QUIET_AFTER_NS: half of what an agent at rest costs is its looks. Only the
+first record after a silence waits longer for it; a flood wakes the reader whenever it comes."""
+
 BUSY: Final = 8
 """Records in one batch from which on something comes: a request a second is no reason to hurry."""
 
@@ -31,14 +36,17 @@ def wall_offset_ns() -> int:
 
 
 class LiveSource:
-    """An endless iterable of batches, some of them empty: one every `poll_s`, every `busy_poll_s` while something comes."""
+    """An endless iterable of batches, some of them empty.
+
+    One every `poll_s`; every `busy_poll_s` while much comes; every QUIET_POLL_S at least when nothing does.
+    """
 
     def __init__(self, ring: Ring, poll_s: float, busy_poll_s: float) -> None:
         self._ring = ring
         self._poll_s = poll_s
         self._busy_poll_s = busy_poll_s
         self._offset = wall_offset_ns()
-        self._measured = time.monotonic_ns()
+        self._measured = self._heard = time.monotonic_ns()
 
     def now_ns(self) -> int:
         """The wall clock that this source's segments are on."""
@@ -51,7 +59,15 @@ class LiveSource:
             batch = self._ring.read(self._offset)
             yield batch
             if self.drained(batch):
-                self._ring.wait(self._poll_s if len(batch) < BUSY else self._busy_poll_s)
+                self._ring.wait(self._pause_s(len(batch)))
+
+    def _pause_s(self, records: int) -> float:
+        if records:
+            self._heard = self._measured
+        if records >= BUSY:
+            return self._busy_poll_s
+        quiet = self._measured - self._heard > QUIET_AFTER_NS
+        return max(self._poll_s, QUIET_POLL_S) if quiet else self._poll_s
 
     @staticmethod
     def drained(batch: list[Segment]) -> bool:

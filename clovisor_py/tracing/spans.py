@@ -16,9 +16,9 @@ from typing import Final
 from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.session import Outcome, Session, Side, TraceContext
 from clovisor_py.model.span import Span
-from clovisor_py.model.workload import Endpoint, Workload
+from clovisor_py.model.workload import Endpoint
 from clovisor_py.tracing import context as contexts
-from clovisor_py.tracing import ids
+from clovisor_py.tracing import identity, ids
 
 # What OpenTelemetry says of families of protocols, by attribute.
 
@@ -96,7 +96,7 @@ def _service(session: Session) -> str:
         own, end = session.client_workload, session.client
     else:
         own, end = session.server_workload, session.server
-    return (own and (own.service or own.name)) or end.ip
+    return (own and own.title) or end.ip
 
 
 def _parent(session: Session, context: TraceContext | None) -> int:
@@ -138,19 +138,10 @@ def _ends(session: Session) -> dict[str, AttributeValue]:
         attributes["client.address"] = session.client.ip
         attributes["client.port"] = session.client.port
     if own is not None:
-        _add(attributes, {"service.namespace": own.namespace, "k8s.node.name": own.node} | _pod(own))
+        attributes.update(identity.of_own(own))
     if other is not None:
-        _add(attributes, {"service.peer.name": other.service or other.name, "service.peer.namespace": other.namespace})
+        attributes.update(identity.of_peer(other))
     return attributes
-
-
-def _pod(own: Workload) -> dict[str, str]:
-    """Only a workload with a namespace is a pod; the others are what the operator named."""
-    return {"k8s.pod.name": own.name, "k8s.namespace.name": own.namespace} if own.namespace else {}
-
-
-def _add(attributes: dict[str, AttributeValue], known: Mapping[str, str]) -> None:
-    attributes.update({key: value for key, value in known.items() if value})
 
 
 def _error_type(session: Session) -> str:

@@ -13,6 +13,7 @@ from clovisor_py.kernel.probe import Check, State
 
 OK = Check("kernel", State.OK, "SCHED_CLS, ring buffer, BTF", version="6.18.44")
 PROBLEM = Check("bpffs", State.PROBLEM, "is not mounted at /sys/fs/bpf", "mount -t bpf bpf /sys/fs/bpf")
+CLUSTER = Check("cluster", State.PROBLEM, "does not grant me: list on pods", "kubectl apply -k manifests/base")
 OPTIONAL = Check("jaeger", State.OPTIONAL, "nothing on 127.0.0.1:6831 (optional)")
 
 
@@ -46,6 +47,8 @@ def test_colour_is_in_the_mark_and_nowhere_else():
         ([OK, OPTIONAL], 0, "All is well."),
         ([OK, PROBLEM, OPTIONAL], 1, "1 problem. Clovisor cannot start until it is repaired."),
         ([PROBLEM, PROBLEM], 1, "2 problems. Clovisor cannot start until they are repaired."),
+        ([PROBLEM, CLUSTER], 1, "2 problems. Clovisor cannot start until they are repaired."),
+        ([OK, CLUSTER], 1, "1 problem. `clovisor agent` sees less than it should until it is repaired."),
     ],
 )
 def test_the_last_line_and_the_status_are_the_verdict(capsys, findings, status, last):
@@ -85,14 +88,14 @@ def test_json_says_the_same(capsys):
 def test_the_command_hands_on_the_address_and_exits_with_the_status(monkeypatch):
     asked = []
 
-    def examine(machine):
-        asked.append(machine.jaeger)
+    def examine(machine, checks):
+        asked.append((machine.jaeger, [check.__name__ for check in checks][-1]))
         return iter([PROBLEM])
 
     monkeypatch.setattr(module, "examine", examine)
     done = CliRunner().invoke(COMMAND, ["--jaeger", "jaeger.example:4317"])
-    assert (done.exit_code, asked) == (1, [("jaeger.example", 4317)])
-    assert done.output.splitlines() == [plain(PROBLEM), verdict(1)]
+    assert (done.exit_code, asked) == (1, [(("jaeger.example", 4317), "check_cluster")])
+    assert done.output.splitlines() == [plain(PROBLEM), verdict([PROBLEM])]
     assert json.loads(CliRunner().invoke(COMMAND, ["-o", "json"]).output)["problems"] == 1
 
 

@@ -11,7 +11,7 @@ from clovisor_py.cli import explain as module
 from clovisor_py.cli.explain import COMMAND
 from clovisor_py.control_socket import ControlSocket
 from clovisor_py.errors import EnvironmentLacking, UsageError
-from clovisor_py.snapshot import Pod, Port, State
+from clovisor_py.snapshot import Pod, Port, Resource, State
 from tests.support.snapshots import NOW, snapshot, traced
 
 
@@ -89,6 +89,24 @@ def test_a_mistake_costs_one_line(agent):
     assert isinstance(run(agent, "a/b/c").exception, UsageError)
 
 
+def test_where_pods_are_not_told_that_is_why_one_is_not_known(agent):
+    agent.publish(snapshot(resources=(Resource("pods of this node", problem="it forbids to list pods: grant it."),)))
+    assert str(run(agent, "shop/cart").exception).endswith("knows no pod shop/cart: it forbids to list pods: grant it.")
+
+
 def test_no_agent(tmp_path):
     done = CliRunner().invoke(COMMAND, ["shop/cart", "--socket", str(tmp_path / "none")])
     assert isinstance(done.exception, EnvironmentLacking)
+
+
+def test_an_agent_that_is_starting(agent):
+    agent.publish(snapshot(traced(), starting=True))
+    assert "agent          it is starting, and has not looked at all pods yet" in run(agent, "shop/cart-7d9f").output
+    assert str(run(agent, "shop/x").exception).endswith("has not looked at all pods yet. Ask again in a moment.")
+
+
+def test_one_that_is_only_looked_at(agent):
+    agent.publish(snapshot(traced(selected=False, because="no label clovisor.io/trace")))
+    said = run(agent, "shop/cart-7d9f").output
+    assert " ! selected       no label clovisor.io/trace; traced only for as long as `clovisor trace` looks at it" in said
+    assert said.endswith("It is traced.\n")

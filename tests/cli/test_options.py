@@ -31,6 +31,19 @@ def test_what_is_no_duration_is_said(text: str) -> None:
         Duration().convert(text, None, None)
 
 
+@pytest.mark.parametrize("text", ["0s", "0ns", "0.0h", "0.1ns"])
+def test_no_time_at_all_is_none_to_trace_for(text: str) -> None:
+    assert Duration().convert(text, None, None) == 0
+    with pytest.raises(click.BadParameter, match="is no time at all: write 30s or 5m, or leave it out"):
+        Duration(positive=True).convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["9999h", "999999999s", "999999999h"])
+def test_a_mistaken_unit_is_said(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is more than a year: write 30s, 5m or 12h"):
+        Duration(positive=True).convert(text, None, None)
+
+
 @given(st.text(max_size=20))
 def test_any_text_is_a_duration_or_a_sentence(text: str) -> None:
     try:
@@ -70,12 +83,25 @@ def test_a_status_a_class_or_an_outcome(status: str) -> None:
     assert passes(session(status="", outcome=Outcome.TIMEOUT), statuses=(status, "timeout"))
 
 
-@pytest.mark.parametrize("text", ["404", "5xx", "2XX", "timeout", "one_way", "NXDOMAIN", "42P01", "WRONGTYPE"])
+@pytest.mark.parametrize("text", ["DEADLINE_EXCEEDED", "Deadline_Exceeded", "deadline_exceeded"])
+def test_no_matter_in_which_case(text: str) -> None:
+    assert passes(session(status="DEADLINE_EXCEEDED"), statuses=(Status().convert(text, None, None),))
+    assert passes(session(status="", outcome=Outcome.TIMEOUT), statuses=(Status().convert("TimeOut", None, None),))
+
+
+def test_what_a_line_says_is_a_status() -> None:
+    still_open = session(status="", outcome=Outcome.CLOSED, attributes={"clovisor.end": "still open"})
+    assert passes(still_open, statuses=("open",)) and not passes(session(), statuses=("open",))
+
+
+@pytest.mark.parametrize(
+    "text", ["404", "5xx", "2XX", "timeout", "one_way", "NXDOMAIN", "nxdomain", "42P01", "23505", "WRONGTYPE", "not seen"]
+)
 def test_what_can_be_a_status(text: str) -> None:
     assert Status().convert(text, None, None) == text
 
 
-@pytest.mark.parametrize("text", ["foo", "9xx", "0", "20", "5x", "", "Not Found", "-1"])
+@pytest.mark.parametrize("text", ["9xx", "0", "20", "5x", "", "Not Found", "-1", "/x"])
 def test_what_cannot(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no status: write 404, 5xx, or an outcome"):
+    with pytest.raises(click.BadParameter, match="is no status: write 404, 5xx, a name, or an outcome"):
         Status().convert(text, None, None)

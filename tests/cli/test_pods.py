@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import click
@@ -126,3 +127,29 @@ def test_how_a_pod_is_written(text, namespace, expected):
 def test_what_is_no_pod(text, namespace):
     with pytest.raises(UsageError, match=r": (write|leave)"):
         _agent.pod_name(text, namespace)
+
+
+def test_an_agent_that_is_starting(agent):
+    agent.publish(snapshot(starting=True))
+    assert run(agent) == "the agent of node n2 is starting, and has not looked at all pods yet.\n"
+
+
+def test_who_is_only_looked_at(agent):
+    agent.publish(snapshot(traced(selected=False, because="no label clovisor.io/trace")))
+    assert run(agent).splitlines()[1].endswith("traced for who looks")
+
+
+def test_again_and_again(agent, monkeypatch):
+    agent.publish(snapshot(traced()))
+    rounds = []
+
+    class Stop:
+        def __call__(self):
+            return len(rounds) >= 2
+
+        def exit_status(self):
+            return 0
+
+    monkeypatch.setattr(module, "until", lambda _: contextlib.nullcontext(Stop()))
+    monkeypatch.setattr(module, "_sleep", lambda seconds, stop: rounds.append(seconds))
+    assert run(agent, "--watch").count("shop/cart-7d9f") == 2

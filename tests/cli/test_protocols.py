@@ -1,11 +1,14 @@
 """`clovisor protocols`: the table, the JSON, and plugins that are refused."""
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from click.testing import CliRunner
 
-from clovisor_py.cli.protocols import COMMAND, markdown
+from clovisor_py.cli.protocols import COMMAND, markdown, table
 from clovisor_py.protocols._registry import registry
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "greeting.py"
@@ -20,6 +23,29 @@ def test_the_table_has_a_line_for_each():
     heading, *lines = done.stdout.splitlines()
     assert heading.split()[0] == "PROTOCOL" and [line.split()[0] for line in lines] == sorted(registry())
     assert done.return_value == 0
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
+def test_the_table_fits_a_terminal(width):
+    heading, *lines = table(registry(), width)
+    assert max(map(len, (heading, *lines))) <= width
+    assert [line.split()[0] for line in lines] == sorted(registry())
+    if width >= 80:
+        ports = {line.split()[0]: line for line in lines}
+        assert "PORTS" in heading and "80, 8080" in ports["http"]
+        assert width == 200 or re.search(r"443, 8443.* \+\d+", ports["tls"])
+        assert all("…" not in line for line in lines)
+    if width >= 60:
+        assert all(re.search(r"443, 8443", line) for line in lines if line.startswith("tls"))
+
+
+def test_only_a_terminal_has_a_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    piped, wide = call(), call("-o", "wide")
+    assert piped.stdout == wide.stdout and "993, 995, 465, 5671, 8883" in piped.stdout
+    monkeypatch.setattr("clovisor_py.cli.protocols.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    assert max(map(len, call().stdout.splitlines())) <= 80
+    assert call("-o", "wide").stdout == wide.stdout
 
 
 def test_json_says_everything():

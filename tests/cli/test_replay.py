@@ -6,8 +6,12 @@ import io
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -39,8 +43,9 @@ def run(capfd, monkeypatch):
 def test_sessions_and_a_summary(run, capture):
     status, out, err = run(capture)
     assert status == 0
-    header, line = out.splitlines()
+    header, date, line = out.splitlines()
     assert header.startswith("TIME")
+    assert date.startswith("2023-11-1"), "of a capture that is not of today"
     assert "10.0.0.2:8080" in line
     assert "GET /greet" in line
     assert "200" in line
@@ -85,6 +90,8 @@ def test_each_bad_file_is_a_sentence_and_the_others_go_on(run, tmp_path, capture
     for line, (name, (_, sentence)) in zip(said, bad.items(), strict=True):
         assert line.startswith(f"clovisor: {tmp_path / name}: {sentence}")
         assert line.endswith(".")
+    status, out, err = run(str(tmp_path / "empty"))
+    assert (status, out, err.count("\n")) == (1, "", 1), "and of nothing there is no summary"
     assert run(str(tmp_path / "empty"), "-q")[2] == f"clovisor: {tmp_path / 'empty'}: it is empty; capture again.\n"
 
 
@@ -99,6 +106,42 @@ def test_filters_and_exports(run, capture, tmp_path):
     _status, out, _ = run(capture, capture, "--export", f"jsonl:{tmp_path / 'out'}", "-o", "json")
     assert (tmp_path / "out").read_text() == out
     assert len(out.splitlines()) == 2
+
+
+def test_what_could_not_be_delivered_is_said_and_is_no_success(run, capture):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    for quiet in ([], ["-q"]):
+        status, _, err = run(capture, "--export", "jsonl:/dev/full", *quiet)
+        assert status == 1
+        last = err.splitlines()[-1]
+        assert last.startswith("clovisor: jsonl:/dev/full got 0 of 1 sessions (dropped: failed 1): cannot write to '/dev/full'")
+        assert last.endswith("make room or choose another.")
+
+
+def test_a_parser_that_crashes_is_said_and_not_quoted(run, capture, tmp_path):
+    plugin = tmp_path / "bad.py"
+    text = (Path(__file__).parents[1] / "examples" / "greeting.py").read_text()
+    crash = "    def parse(self, sender, cursor):\n        raise KeyError('secret')\n\n    def unused(self"
+    plugin.write_text(re.sub(r"    def parse\(self", crash, text) + "\nimport dataclasses\n" + HEEDED)
+    arguments = [capture, "--plugin", str(plugin), "--hint", "8080=bad", "-o", "json"]
+    status, out, err = run(*arguments)
+    assert (status, json.loads(out)["resource"]) == (0, "bad parser failed: KeyError")
+    assert re.search(r"  bad parser crashed × 1: KeyError at bad\.py:\d+ \(clovisor -v quotes it\)", err)
+    assert "secret" not in out + err
+    assert re.search(r"KeyError at bad\.py:\d+: 'secret'", run(*arguments, "--redact", "off")[2])
+
+
+HEEDED = """
+from clovisor_py.protocols._api import recognises_nothing
+PROTOCOL = dataclasses.replace(PROTOCOL, name="bad", hints=(), recognise=recognises_nothing)
+"""
+
+
+def test_a_wrong_hint_does_not_blind(run, capture):
+    status, out, err = run(capture, "--hint", "8080=redis", "-o", "json")
+    assert (status, json.loads(out)["protocol"], json.loads(out)["status"]) == (0, "http", "200")
+    assert "connections that are not what --hint says 1" in err
 
 
 def test_redaction(run, tmp_path):
@@ -148,6 +191,34 @@ def test_standard_input(run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", stdin)
     assert json.loads(run("-", "-o", "json", "-q")[1])["status"] == "200"
     stdin.close()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("written", [b"", pcap(conversation()), pcap(conversation())[:-9]], ids=["nothing", "whole", "half"])
+def test_who_waits_for_standard_input_hears_a_signal(number, status, written):
+    command = [CLOVISOR, "replay", "-", "-o", "json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdin.write(written)
+        process.stdin.flush()
+        _until_it_waits(process.pid)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == status, err
+    assert (b"200" in out) == bool(written)
+    assert b"interrupted: this is a part" in err
+    assert b"empty" not in err and b"breaks off" not in err
+
+
+def _until_it_waits(pid):
+    """Blocked in reading a pipe that nobody writes to, behind its signal handlers."""
+    for _ in range(600):
+        caught = int(re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+        if caught >> (signal.SIGTERM - 1) & 1 and "S" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            time.sleep(0.2)  # it may have slept for another reason
+            return
+        time.sleep(0.05)
+    raise AssertionError("it does not wait")
 
 
 def test_a_reader_who_has_seen_enough(tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 
 from clovisor_py.agent import Report
 from clovisor_py.cli import _summary
+from clovisor_py.exporters._worker import Ledger
+from clovisor_py.flows.crash import FURTHER, Crash
 from clovisor_py.kernel import layout
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.maps import Stats
@@ -69,14 +71,36 @@ def test_losses_of_the_engine_and_of_the_table_of_edges() -> None:
 
 
 def test_the_engines_losses_and_the_exporters() -> None:
-    exporters = {"jsonl:x": (10, 7, {"failed": 3, "refused": 0}), "console:": (10, 10, {"failed": 0})}
-    lines = _summary.lines(
-        report(engine={"orphan_responses": 2, "messages": 9}, exporters=exporters, shed_seconds=4, repairs=1)
-    )
+    exporters = {"console:": Ledger(10, 4, {"reader gone": 6}, 0), "jsonl:x": Ledger(10, 10, {"failed": 0}, 0)}
+    told = report(engine={"orphan_responses": 2, "messages": 9}, exporters=exporters, shed_seconds=4, repairs=1)
+    lines = _summary.lines(told)
     assert (
         "  responses without a request 2 · captured less for 4.0 s to stay within the CPU share · filters put back 1" in lines
     )
-    assert lines[-1] == "  jsonl:x got 7 of 10; dropped: failed 3"
+    assert lines[-1] == "  console: got 4 of 10 sessions: its reader has gone"
+    assert _summary.undelivered(told) == [], "who has seen enough misses nothing"
+
+
+def test_what_did_not_arrive_is_a_sentence_with_its_reason() -> None:
+    exporters = {
+        "jsonl:x": Ledger(10, 7, {"failed": 3, "refused": 0}, 0, "cannot write to 'x' (No space left); make room."),
+        "console:": Ledger(10, 9, {"queue full": 1}, 0),
+    }
+    assert _summary.undelivered(report(exporters=exporters)) == [
+        "jsonl:x got 7 of 10 sessions (dropped: failed 3): cannot write to 'x' (No space left); make room.",
+        "console: got 9 of 10 sessions (dropped: queue full 1): it was too slow; export less, or elsewhere.",
+    ]
+
+
+def test_a_parser_that_crashed_is_told_with_its_place_and_quoted_only_when_asked() -> None:
+    crashes = {Crash("redis", "KeyError", "redis.py:42", "b'secret'"): 3, FURTHER: 1}
+    assert "  redis parser crashed × 3: KeyError at redis.py:42 (clovisor -v quotes it)" in _summary.lines(
+        report(crashes=crashes)
+    )
+    assert _summary.lines(report(crashes=crashes), texts=True)[-2:] == [
+        "  redis parser crashed × 3: KeyError at redis.py:42: b'secret'",
+        "  parser crashed × 1: others",
+    ]
 
 
 def test_what_a_filter_kept_back_is_said() -> None:

@@ -9,12 +9,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
 from clovisor_py.cli import trace as module
 from clovisor_py.cli._options import Shown
 from clovisor_py.cli.trace import COMMAND, describe
 from clovisor_py.errors import UsageError
+from clovisor_py.exporters._worker import Ledger
 from clovisor_py.kernel.targets import Veth
 from tests.cli.test_summary import report
 from tests.support.segments import Conversation
@@ -85,6 +87,28 @@ def test_it_ends_when_its_time_is_over(without_kernel, capsys):
     assert COMMAND.main(["web", "--duration", "1ms"], standalone_mode=False) == 0
     assert made[0].cleaned
     assert not made[0].fanout.gone
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_exit_status_says_who_ended_it(without_kernel, monkeypatch, capsys, number, status):
+    monkeypatch.setattr(Agent, "run", lambda self, stop: os.kill(os.getpid(), number))
+    assert COMMAND.main(["web"], standalone_mode=False) == status
+    assert made[0].cleaned
+    assert "seen 8 segments" in capsys.readouterr().err, "the summary comes however it ends"
+
+
+def test_what_could_not_be_delivered_is_said_and_is_no_success(without_kernel, monkeypatch, capsys):
+    told = report(exporters={"jsonl:x": Ledger(2, 0, {"failed": 2}, 0, "cannot write to 'x' (No space); make room.")})
+    monkeypatch.setattr(Agent, "report", lambda self: told)
+    assert COMMAND.main(["web", "-q", "--duration", "1ms"], standalone_mode=False) == 1
+    said = capsys.readouterr().err
+    assert said == "clovisor: jsonl:x got 0 of 2 sessions (dropped: failed 2): cannot write to 'x' (No space); make room.\n"
+
+
+@pytest.mark.parametrize("duration", ["0s", "-5s", "99999h"])
+def test_a_duration_that_makes_no_sense(duration):
+    with pytest.raises(click.UsageError):
+        COMMAND.main(["web", "--duration", duration], standalone_mode=False)
 
 
 def test_a_remark_cannot_command_the_terminal(capsys):

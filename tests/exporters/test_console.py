@@ -2,6 +2,7 @@ import io
 import json
 import os
 import sys
+from datetime import timezone
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,14 @@ from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._screen import Screen
 from clovisor_py.exporters.console import PIPED_WIDTH, ConsoleSink, screen_for
 from clovisor_py.model.session import Side
-from tests.support.sessions import ANY_SESSION, session
+from tests.support.sessions import ANY_SESSION, START, session
+
+TODAY = "2026-01-02"
+"""The day of `session()`, in the machine's zone and in the one that `Screen` is given here."""
+
+
+def sink_of(stream, form="line", today=TODAY, **screen):
+    return ConsoleSink(stream, Screen(tz=timezone.utc, **screen), form, today)
 
 
 class Terminal(io.StringIO):
@@ -23,7 +31,7 @@ class Terminal(io.StringIO):
 
 def test_the_header_comes_once():
     stream = io.StringIO()
-    sink = ConsoleSink(stream, Screen())
+    sink = sink_of(stream)
     assert sink.export([session(), session()]) == 2
     sink.export([session()])
     sink.close()
@@ -33,16 +41,16 @@ def test_the_header_comes_once():
 
 def test_json_has_no_header_and_one_object_a_line():
     stream = io.StringIO()
-    ConsoleSink(stream, Screen(), "json").export([session(), session(resource="a\nb")])
+    sink_of(stream, "json").export([session(), session(resource="a\nb")])
     assert [json.loads(line)["resource"] for line in stream.getvalue().splitlines()] == ["/reviews/0", "a\nb"]
 
 
 @given(st.lists(ANY_SESSION, max_size=4), st.sampled_from(console.FORMATS))
 def test_one_session_is_one_line_and_no_escape_gets_through(sessions, form):
     for one in sessions:
-        one.peer_traced = False
+        one.peer_traced, one.start_ns = False, session().start_ns
     stream = io.StringIO()
-    ConsoleSink(stream, Screen(colour=False, wide=form == "wide"), form).export([session(), *sessions])
+    sink_of(stream, form, wide=form == "wide").export([session(), *sessions])
     lines = stream.getvalue().split("\n")
     assert lines.pop() == ""
     assert len(lines) == len(sessions) + 1 + (form != "json")
@@ -60,14 +68,53 @@ def test_colours_are_for_terminals_that_want_them(environ, colour):
 
 def test_the_width_is_the_terminals(monkeypatch):
     monkeypatch.setenv("COLUMNS", "97")
-    assert screen_for(Terminal(), {}).width == 97
-    assert screen_for(io.StringIO(), {}).width == PIPED_WIDTH
+    on_screen, piped = screen_for(Terminal(), {}), screen_for(io.StringIO(), {})
+    assert (on_screen.width, on_screen.wide) == (97, False)
+    assert (piped.width, piped.wide) == (PIPED_WIDTH, True)
+
+
+def test_what_is_piped_is_never_cut_and_a_call_is_still_shown_once(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "/x" * 200
+    open_sink("console:").export([session(resource=long), *both_ends()])
+    assert [line.count(long) for line in stream.getvalue().splitlines() if "GET" in line] == [1, 0]
+
+
+def test_the_date_comes_where_it_is_another_than_the_last():
+    days = [session(start_ns=START + day * 86_400_000_000_000) for day in (0, 0, 1, 1, 3)]
+    stream = io.StringIO()
+    sink = sink_of(stream)
+    sink.export(days[:3])
+    sink.export(days[3:])
+    lines = [line.split()[0] for line in stream.getvalue().splitlines()]
+    assert lines == ["TIME", *["10:04:11.482"] * 2, "2026-01-03", *["10:04:11.482"] * 2, "2026-01-05", "10:04:11.482"]
+
+
+def test_the_date_of_a_capture_comes_first():
+    stream = io.StringIO()
+    sink_of(stream, today="2026-07-01").export([session()])
+    assert stream.getvalue().splitlines()[1] == TODAY
+
+
+def test_a_batch_that_is_tried_again_tells_its_date_again():
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    sink = sink_of(Full(), today="2026-07-01")
+    with pytest.raises(ExportFailed):
+        sink.export([session()])
+    sink._stream = io.StringIO()
+    sink.export([session()])
+    assert TODAY in sink._stream.getvalue().splitlines()
 
 
 def test_an_old_encoding_gets_question_marks_in_the_same_columns():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    ConsoleSink(stream, Screen(width=80)).export([session(resource="/日", duration_ns=57_000)])
+    sink_of(stream, width=80).export([session(resource="/日", duration_ns=57_000)])
     header, line = raw.getvalue().decode("ascii").splitlines()
     assert " ? web:80" in line
     assert "57 ?s" in line
@@ -78,7 +125,7 @@ def test_a_stream_that_is_gone():
     stream = io.StringIO()
     stream.close()
     with pytest.raises(SinkGone, match="console"):
-        ConsoleSink(stream, Screen()).export([session()])
+        sink_of(stream).export([session()])
 
 
 def test_a_pipe_whose_reader_is_gone():
@@ -86,7 +133,7 @@ def test_a_pipe_whose_reader_is_gone():
     os.close(reader)
     stream = os.fdopen(writer, "w")
     with pytest.raises(SinkGone, match="nobody reads"):
-        ConsoleSink(stream, Screen()).export([session()])
+        sink_of(stream).export([session()])
     with pytest.raises(BrokenPipeError):
         stream.close()
 
@@ -94,7 +141,7 @@ def test_a_pipe_whose_reader_is_gone():
 def test_a_full_disk_may_have_room_again():
     stream = open("/dev/full", "w")  # noqa: PTH123, SIM115
     with pytest.raises(ExportFailed) as caught:
-        ConsoleSink(stream, Screen()).export([session()])
+        sink_of(stream).export([session()])
     assert not isinstance(caught.value, SinkGone)
     with pytest.raises(OSError, match="No space"):
         stream.close()
@@ -102,6 +149,7 @@ def test_a_full_disk_may_have_room_again():
 
 def test_the_url(monkeypatch):
     stream = io.StringIO()
+    monkeypatch.setattr(console, "day_of", lambda time_ns, tz: TODAY)
     monkeypatch.setattr(sys, "stdout", stream)
     open_sink("console:").export([session()])
     open_sink("console:?format=wide").export([session(resource="/x" * 300)])
@@ -120,7 +168,7 @@ def both_ends(**changes):
 @pytest.mark.parametrize(("form", "lines"), [("line", 1), ("wide", 2), ("json", 2)])
 def test_a_call_between_traced_pods_is_one_line_for_people(form, lines):
     stream = io.StringIO()
-    sink = ConsoleSink(stream, Screen(wide=form == "wide"), form)
+    sink = sink_of(stream, form, wide=form == "wide")
     for one in both_ends():
         assert sink.export([one]) == 1
     assert len(stream.getvalue().splitlines()) == lines + (form != "json")
@@ -129,13 +177,13 @@ def test_a_call_between_traced_pods_is_one_line_for_people(form, lines):
 def test_only_the_same_call_is_held_back():
     stream = io.StringIO()
     sessions = [*both_ends(seq=1), *both_ends(seq=2), session(seq=1), session(seq=1), *both_ends(seq=0)]
-    ConsoleSink(stream, Screen()).export(sessions)
+    sink_of(stream).export(sessions)
     assert len(stream.getvalue().splitlines()) == 1 + 6
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(console, "REMEMBERED", 2)
     stream = io.StringIO()
-    sink = ConsoleSink(stream, Screen())
+    sink = sink_of(stream)
     sink.export([both_ends(seq=number)[0] for number in range(1, 5)])
     assert len(sink._shown) == 2

@@ -154,6 +154,12 @@ def test_the_summary_of_little():
     assert summary_lines(red(session()).total(), 0.0)[0] == "1 session in 0 s · p50 4.1 ms  p90 4.1 ms  p99 4.1 ms · 0 errors"
 
 
+def test_where_nobody_waited_no_time_is_told():
+    whole = red(session(protocol="tcp", connection=True, outcome=Outcome.OK, status="closed", resource="unknown protocol"))
+    assert summary_lines(whole.total(), 2) == ["1 session in 2 s (0.5/s) · 0 errors"]
+    assert service_map_lines(whole.calls())[1].endswith("1      0 %     –     –")
+
+
 def test_the_summary_obeys_no_wire():
     hostile = session(resource="\x1b[31m" * 99, status="\x1b[0m", outcome=Outcome.ERROR)
     assert all(line.isprintable() for line in summary_lines(red(hostile).total(), 1))
@@ -171,6 +177,20 @@ def test_the_service_map():
         "productpage → details      http          3    100 %   1.0 ms   1.0 ms",
     ]
     assert service_map_lines([]) == []
+
+
+def test_numbers_that_are_less_than_the_truth_say_so():
+    details = pod("details-1", "details")
+    rows = red(
+        *[session(server_workload=details)] * 3,
+        session(server_workload=details, protocol="tcp", connection=True, resource="not captured"),
+        session(),
+    )
+    lines = service_map_lines(rows.calls())
+    cut = {tuple(line.split()[2:4]): line.endswith(" ·cut") for line in lines[1:-1]}
+    assert cut == {("details", "http"): True, ("details", "tcp"): True, ("web", "http"): False}
+    assert lines[-1].startswith("·cut: part of it passed unseen")
+    assert summary_lines(rows.total(), 2)[0].endswith("0 errors ·cut")
 
 
 def test_a_long_map_says_what_it_leaves_out():

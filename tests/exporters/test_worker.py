@@ -121,6 +121,18 @@ def test_closing_does_not_wait_for_a_batch_to_ripen():
     assert made.ledger().sent == 3
 
 
+def test_the_ledger_says_why_the_sink_last_failed():
+    sink = Sink(ExportFailed("no; do this."), ExportFailed("not yet; do that."), ValueError())
+    with worker(sink, attempts=2) as made:
+        assert made.ledger().error == ""
+        made.offer([ONE])
+        assert settled(made).error == "not yet; do that."
+        made.offer([ONE])
+        assert settled(made).error == "ValueError", "also where it had nothing to say"
+        made.offer([ONE])
+        assert (settled(made).sent, made.ledger().error) == (1, "ValueError")
+
+
 def test_a_failure_is_tried_again_and_said_once(caplog):
     sink = Sink(ExportFailed("nobody there."), ExportFailed("nobody there."), None)
     with worker(sink) as made:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from clovisor_py.flows.detect import DETECT_BYTES, DETECT_TOTAL, MID_STREAM_TURNS, UNKNOWN, Detector, Ports, resolve
+from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.stream import Piece
-from clovisor_py.protocols._api import Evidence
+from clovisor_py.protocols._api import Evidence, recognises_nothing
 from tests.support.toy_protocol import LINES
 
 
@@ -29,8 +30,8 @@ A = protocol("a", {b"Q": REQUEST, b"R": RESPONSE, b"S": REQUEST}, ports=(10,))
 B = protocol("b", {b"S": REQUEST, b"SS": REQUEST, b"T": MORE, b"TT": REQUEST}, ports=(20,))
 
 
-def detector(*protocols, hints=None, ports=(5000, 6000), opener=0, mid=False):
-    return Detector(protocols or (A, B), hints or {}, Ports(ports, opener), mid)
+def detector(*protocols, hints=None, ports=(5000, 6000), opener=0, mid=False, **how):
+    return Detector(protocols or (A, B), hints or {}, Ports(ports, opener), mid, **how)
 
 
 def offer(made, direction, data, turn=True, length=None):
@@ -82,12 +83,56 @@ def test_the_third_turn_settles():
     assert offer(made, 0, b"S").protocol is A
 
 
-def test_a_hint_needs_no_bytes_to_agree_and_says_who_serves():
-    verdict = offer(detector(hints={6000: B}, opener=-1), 1, b"X")
+def test_a_hint_settles_what_is_open_and_says_who_serves():
+    verdict = offer(detector(hints={6000: B}, opener=-1), 1, b"T")
     assert verdict.protocol is B and verdict.client == 0
-    verdict = offer(detector(hints={5000: B}, opener=-1), 1, b"X")
+    verdict = offer(detector(hints={5000: B}, opener=-1), 1, b"T")
     assert verdict.client == 1
     assert offer(detector(hints={5000: B}, opener=0), 1, b"Q").protocol is A  # not the server's port
+    assert offer(detector(hints={6000: B}, mid=True), 0, b"X").protocol is B, "in the middle bytes prove nothing"
+
+
+def test_a_hint_holds_until_both_directions_say_no():
+    made = detector(hints={6000: B})
+    assert offer(made, 0, b"X") is None and made.refuted is None
+    assert offer(made, 1, b"T").protocol is B
+    made = detector(hints={6000: B})
+    assert offer(made, 0, b"X") is None and made.settle().protocol is B, "nobody else claims it"
+    made = detector(hints={6000: B})
+    assert offer(made, 0, b"X" * DETECT_BYTES).protocol is B, "waiting is bounded"
+
+
+@pytest.mark.parametrize(("asked", "answered", "found"), [(b"Q", b"R", A), (b"Q", b"X", None), (b"X", b"X", None)])
+def test_a_hint_that_both_directions_deny_is_given_up(asked, answered, found):
+    ledger = Ledger()
+    made = detector(hints={6000: B}, ledger=ledger)
+    assert offer(made, 0, asked) is None
+    assert offer(made, 1, answered).protocol is found
+    assert (made.refuted, made.unread, ledger.hints_refuted) == (B, "hinted b, but its bytes are not", 1)
+
+
+def test_an_unanswered_request_that_is_clearly_anothers_is_not_what_the_hint_says():
+    made = detector(hints={6000: B})
+    assert offer(made, 0, b"Q") is None
+    assert made.settle().protocol is A and made.refuted is B
+
+
+def test_a_protocol_without_a_recogniser_is_what_its_hint_says():
+    silent = replace(LINES, name="silent", recognise=recognises_nothing)
+    assert offer(detector(A, silent, hints={6000: silent}), 0, b"Q").protocol is silent
+    assert offer(detector(A, B, hints={6000: B}, udp=True), 0, b"Q").protocol is B
+
+
+def test_a_recogniser_that_fails_costs_the_others_nothing():
+    def fail(data):
+        raise KeyError(data)
+
+    ledger = Ledger()
+    made = detector(replace(A, name="broken", recognise=fail), A, B, ledger=ledger)
+    assert offer(made, 0, b"Q").protocol is A
+    ((crash, times),) = ledger.crashes.items()
+    assert (crash.protocol, crash.kind, crash.text, times) == ("broken", "KeyError", "b'Q'", 1)
+    assert crash.place.startswith("test_detect.py:") and ledger.parser_crashes == 1
 
 
 @pytest.mark.parametrize(("direction", "data", "client"), [(0, b"Q", 0), (1, b"Q", 1), (0, b"R", 1), (1, b"R", 0)])

@@ -94,6 +94,33 @@ def test_head_is_the_same_however_the_bytes_were_cut():
     assert whole[0].request.bytes == parts[0].request.bytes == 110
 
 
+# ---- hints ----
+
+
+def test_a_hint_that_the_bytes_deny_is_given_up_and_the_bytes_decide():
+    talk = Conversation().handshake().client("ask a\n").server("ok a\n").client("ask b\n").server("ok b\n").close()
+    sessions, ledger = run(talk, hints={8080: "ids"})
+    assert [(s.protocol, s.resource) for s in sessions] == [("lines", "a"), ("lines", "b")]
+    assert (ledger.hints_refuted, ledger.violations) == (1, 0)
+
+
+def test_a_hint_that_is_wrong_about_what_nobody_can_read_leaves_a_session():
+    talk = Conversation().handshake().client(b"\x00" * 9).server(b"\x01" * 7).close()
+    (whole,), ledger = run(talk, hints={8080: "ids"})
+    assert (whole.protocol, whole.resource) == ("tcp", "hinted ids, but its bytes are not")
+    assert (whole.request.bytes, whole.response.bytes) == (9, 7)
+    assert ledger.unparsed == {(8080, "hinted ids, but its bytes are not"): 1}
+
+
+def test_a_hint_that_was_wrong_in_the_middle_leaves_a_session_too():
+    talk = Conversation().client("ask a\n").server("ok a\n").client("ask b\n").server("ok bcd\n").close()
+    (whole,), ledger = run(talk, hints={8080: "whole"})
+    assert ledger.unparsed == {(8080, "not what it was taken for"): 1}
+    assert (whole.protocol, whole.resource, whole.status) == ("tcp", "not what it was taken for", "closed")
+    assert (whole.request.bytes, whole.response.bytes) == (12, 12)
+    assert whole.mid_stream and whole.duration_ns == talk.now - talk.segments[0].time_ns
+
+
 # ---- what networks do ----
 
 

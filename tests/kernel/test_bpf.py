@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from clovisor_py.kernel import bpf, layout
+from tests.support.foreign import needs_tcx
 from tests.support.kernel import LOOPBACK, open_fds, tcp
 
 pytestmark = pytest.mark.live
@@ -107,14 +108,33 @@ def test_a_run_gives_the_return_value_as_a_signed_number_and_a_time(datapath):
     assert nanoseconds > 0
 
 
+def test_a_program_has_a_name(datapath):
+    assert bpf.program_name(bpf.program_id(datapath.programs["egress"])) == "clovisor_egress"
+    with pytest.raises(FileNotFoundError):
+        bpf.program_name(2**31 - 1)
+
+
+@needs_tcx
 def test_a_tcx_link_is_gone_with_its_last_fd(datapath):
-    try:
-        before = bpf.prog_query(LOOPBACK, bpf.TCX_EGRESS)
-    except OSError:
-        pytest.skip("needs TCX (Linux 6.6)")
+    before = bpf.tcx_query(LOOPBACK, bpf.TCX_EGRESS)
     links = [bpf.link_create(datapath.programs[name], LOOPBACK, bpf.TCX_EGRESS) for name in ("ingress", "egress")]
     ids = [bpf.program_id(datapath.programs[name]) for name in ("egress", "ingress")]  # the later one runs first
-    assert bpf.prog_query(LOOPBACK, bpf.TCX_EGRESS) == ids + before
+    there = [bpf.Attached(program, bpf.link_id(link)) for program, link in zip(ids, links[::-1], strict=True)]
+    assert bpf.tcx_query(LOOPBACK, bpf.TCX_EGRESS) == there + before
+    assert bpf.prog_query(LOOPBACK, bpf.TCX_EGRESS) == ids + [one.program for one in before]
     for link in links:
         os.close(link)
-    assert bpf.prog_query(LOOPBACK, bpf.TCX_EGRESS) == before
+    assert bpf.tcx_query(LOOPBACK, bpf.TCX_EGRESS) == before
+
+
+@needs_tcx
+def test_a_link_by_its_number(datapath):
+    link = bpf.link_create(datapath.programs["egress"], LOOPBACK, bpf.TCX_EGRESS)
+    again = bpf.link_by_id(bpf.link_id(link))
+    assert bpf.link_id(again) == bpf.link_id(link)
+    bpf.link_detach(again)
+    assert bpf.tcx_query(LOOPBACK, bpf.TCX_EGRESS) == []
+    for fd in (link, again):
+        os.close(fd)
+    with pytest.raises(FileNotFoundError):
+        bpf.link_by_id(2**31 - 1)

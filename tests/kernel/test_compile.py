@@ -16,8 +16,8 @@ from clovisor_py.kernel import compile
 from tests.support.kernel import bench_settings, drop_pins, require_kernel
 
 BROKEN = {
-    "a syntax error": "int handle_ingress(struct __sk_buff *skb) { return }",
-    "the verifier's no": "int handle_ingress(struct __sk_buff *skb) { return *(int *)((long)skb->len); }",
+    "a syntax error": "int clovisor_ingress(struct __sk_buff *skb) { return }",
+    "the verifier's no": "int clovisor_ingress(struct __sk_buff *skb) { return *(int *)((long)skb->len); }",
     "no entry point": "int another(struct __sk_buff *skb) { return -1; }",
 }
 

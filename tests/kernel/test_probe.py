@@ -31,6 +31,7 @@ class Sane(Machine):
     kernel: str = "6.18.44-cloud-amd64"
     btf: bool = True
     held: int = ALL
+    root: bool = False
     magic: int | None = BPFFS_MAGIC
     bcc: str | None = "0.26.0"
     compiling: Exception | None = None
@@ -48,6 +49,9 @@ class Sane(Machine):
 
     def capabilities(self):
         return self.held
+
+    def is_root(self):
+        return self.root
 
     def filesystem(self, folder):
         return self.magic
@@ -110,6 +114,12 @@ def test_nothing_is_said_against_a_machine_that_has_everything(pins):
             State.PROBLEM,
             "privileges lack CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN: run it as root",
         ),
+        (
+            probe.check_privileges,
+            {"held": mask("CAP_NET_ADMIN"), "root": True},
+            State.PROBLEM,
+            "privileges lack CAP_BPF and CAP_PERFMON: add BPF, PERFMON to the container's",
+        ),
         (probe.check_privileges, {"held": mask("CAP_SYS_ADMIN")}, State.PROBLEM, "privileges lack CAP_NET_ADMIN: "),
         (probe.check_privileges, {"held": mask("CAP_SYS_ADMIN", "CAP_NET_ADMIN")}, State.OK, "CAP_NET_ADMIN"),
         (probe.check_privileges, {"held": mask("CAP_BPF", "CAP_NET_ADMIN")}, State.PROBLEM, "privileges lack CAP_PERFMON: "),
@@ -119,7 +129,7 @@ def test_nothing_is_said_against_a_machine_that_has_everything(pins):
         (probe.check_bcc, {"bcc": None}, State.PROBLEM, ": apt-get install python3-bpfcc"),
         (probe.check_bcc, {"held": 0}, State.OPTIONAL, "compiling was not tried"),
         (probe.check_clsact, {"held": mask("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")}, State.OPTIONAL, "not tried"),
-        (probe.check_clsact, {"clsact": KernelRefused("no such module.")}, State.PROBLEM, "no such module.: modprobe"),
+        (probe.check_clsact, {"clsact": KernelRefused("no module."), "tcx": False}, State.PROBLEM, "no module: modprobe"),
         (probe.check_tcx, {"tcx": False}, State.OPTIONAL, "6.6 is the first"),
         (probe.check_tcx, {"held": 0}, State.OPTIONAL, "not tried"),
         (probe.check_jaeger, {"listening": False}, State.OPTIONAL, "jaeger nothing on 127.0.0.1:6831"),
@@ -134,6 +144,14 @@ def test_what_is_lacking_is_named(pins, check, lacking, state, says):
     assert finding.state is state
     assert says in finding.sentence
     assert bool(finding.remedy) == (state is State.PROBLEM)
+
+
+def test_where_tcx_is_clsact_may_be_missing():
+    finding = probe.check_clsact(Sane(clsact=KernelRefused("no module.")))
+    assert (finding.state, finding.detail) == (
+        State.OPTIONAL,
+        "cannot be added to a veth: no module (optional, TCX does)",
+    )
 
 
 def test_a_program_that_does_not_load_is_told_by_its_last_line():
@@ -190,7 +208,7 @@ def test_require_bpffs_looks_at_the_real_file_system(pins):
 
 def test_require_root_asks_for_capabilities(monkeypatch):
     monkeypatch.setattr(Machine, "capabilities", lambda _: 0)
-    with pytest.raises(EnvironmentLacking, match="run it as root"):
+    with pytest.raises(EnvironmentLacking, match="privileges lack CAP_BPF and"):
         probe.require_root()
 
 

@@ -112,6 +112,14 @@ def test_it_is_ready_when_everything_was_listed_or_refused(cluster):
     assert not cluster.ready
 
 
+def test_the_pods_of_other_nodes_are_waited_for_only_to_name_them(cluster):
+    assert cluster.named
+    cluster._watcher.synced["pods"] = (None, "")
+    assert cluster.ready and not cluster.named
+    cluster._watcher.synced["pods"] = (None, "the API server forbids it.")
+    assert cluster.named
+
+
 def test_settings_that_change_concern_all(cluster):
     cart = pod()
     put(cluster, OWN_PODS, cart)

@@ -295,3 +295,89 @@ def test_every_moment_that_is_kept_names_who_was_seen_then(steps):
                     assert cluster.index.resolve(one, 1, at).name == who
     cluster.index.expire(cluster.now + 2 * RETAIN_NS)
     assert len(cluster.index) == len(holders)
+
+
+def ports(*named):
+    return tuple(Port(number, name) for number, name in named)
+
+
+def web_cluster(*names, owners=("cart",)):
+    """A Service with named ports, and pods behind it."""
+    cluster = Cluster()
+    cluster.put(Service(Ref("Service", "shop", "web"), ips=("10.96.0.7",), ports=ports((80, "http"), (81, "admin"))))
+    for number, name in enumerate(names):
+        own = owner("Deployment", owners[number % len(owners)])
+        cluster.put(own)
+        cluster.put(pod(name, f"10.0.0.{number}", owner=own.ref))
+    addresses = tuple(f"10.0.0.{number}" for number in range(len(names)))
+    cluster.put(Slice(Ref("EndpointSlice", "shop", "web-1"), "web", addresses, ports((8080, "http"), (9090, "admin"))))
+    return cluster
+
+
+def test_a_service_with_one_pod_behind_it_is_that_pod():
+    cluster = web_cluster("a")
+    found = cluster.who("10.96.0.7", 80)
+    assert (found.kind, found.name, found.owner, found.service) == ("pod", "a", "deployment/cart", "web")
+    assert cluster.who("10.96.0.7", 82).kind == "service"  # a port that it has not
+    assert cluster.who("10.96.0.7", 80, ago=1).kind == "service"  # before it was the only one: nobody knows
+    cluster.after(5).put(Slice(Ref("EndpointSlice", "shop", "web-2"), "web", ("10.0.0.99",), ports((8080, "http"))))
+    assert cluster.who("10.96.0.7", 80).kind == "service"  # the other one is not known
+    assert cluster.who("10.96.0.7", 81).name == "a"
+    cluster.after(5).delete(Slice(Ref("EndpointSlice", "shop", "web-2")))
+    assert cluster.who("10.96.0.7", 80).name == "a" and cluster.who("10.96.0.7", 80, ago=1).kind == "service"
+
+
+def test_a_service_with_replicas_behind_it_has_their_owner():
+    found = web_cluster("a", "b", "c").who("10.96.0.7", 80)
+    assert (found.kind, found.name, found.owner) == ("service", "web", "deployment/cart")
+    assert web_cluster("a", "b", owners=("cart", "canary")).who("10.96.0.7", 80).owner == ""
+    cluster = web_cluster("a", "b")
+    cluster.after(1).delete(cluster.known[Ref("Pod", "shop", "b")])
+    assert cluster.who("10.96.0.7", 80).owner == ""  # of the one that is gone nothing is known
+    assert web_cluster().who("10.96.0.7", 80).kind == "service"
+
+
+def test_a_node_port_leads_to_the_port_that_it_stands_for():
+    cluster = web_cluster("a")
+    cluster.put(node("n1", "10.1.0.1"))
+    held = cluster.known[Ref("Service", "shop", "web")]
+    cluster.put(held._replace(node_ports=(30080, 30081)))
+    assert cluster.name("10.1.0.1", 30080) == cluster.name("10.1.0.1", 30081) == "a"
+    cluster.put(held._replace(node_ports=(30080,)))
+    assert cluster.who("10.1.0.1", 30080).kind == "service"  # which of two ports is not told
+
+
+def test_a_slice_that_changes_its_service():
+    cluster = web_cluster("a")
+    cluster.put(service("other", "10.96.0.8"))
+    cluster.put(Slice(Ref("EndpointSlice", "shop", "web-1"), "other", ("10.0.0.0",), ports((8080, ""))))
+    assert (cluster.who("10.96.0.7", 80).kind, cluster.name("10.96.0.8", 80)) == ("service", "a")
+    cluster.delete(Slice(Ref("EndpointSlice", "shop", "web-1")))
+    assert cluster.who("10.96.0.8", 80).kind == "service"
+    assert not cluster.index._backends._slices and not cluster.index._backends._changed
+
+
+def test_a_service_that_leads_outside():
+    cluster = Cluster()
+    one = cluster.put(Service(Ref("Service", "shop", "db"), kind="ExternalName", external_name="db.example"))
+    assert cluster.index.is_external("shop", "db") and not cluster.index.is_external("else", "db")
+    cluster.put(one._replace(kind="ClusterIP"))
+    assert not cluster.index.is_external("shop", "db")
+    cluster.put(one)
+    cluster.delete(one)
+    assert not cluster.index.is_external("shop", "db")
+
+
+def test_an_ip_that_changes_hands_within_a_second():
+    """Whoever is asked for by a session's begin, also of a session that ends when the other has it."""
+    cluster = Cluster()
+    first = cluster.put(pod("first", "10.0.0.5"))
+    created = "1970-01-12T13:48:20Z"  # the second in which all of this happens
+    cluster.after(0.3).delete(first)
+    cluster.after(0.1).put(pod("second", created=created))
+    cluster.after(0.2).put(pod("second", "10.0.0.5", created=created))
+    cluster.after(0.2)
+    assert [cluster.name("10.0.0.5", ago=ago) for ago in (0.0, 0.4, 0.501, 0.7)] == ["second", "second", "first", "first"]
+    cluster.after(0.1).put(pod("third", "10.0.0.5", created=created))  # the deletion of the second comes late
+    cluster.after(0.1).delete(pod("second"))
+    assert [cluster.name("10.0.0.5", ago=ago) for ago in (0.0, 0.101, 0.8)] == ["third", "second", "first"]

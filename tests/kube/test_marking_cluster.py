@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +18,9 @@ from clovisor_py.kube.marking import MANAGER, clear, mark
 from clovisor_py.kube.objects import Json, Ref
 from clovisor_py.kube.policy import Rules, decide
 from clovisor_py.kube.resources import REPLICASETS, SLICES
+from tests.support.control_plane import ControlPlane, control_plane, programs
 
-LAB = Path(os.environ.get("LAB", Path.home() / ".cache" / "clovisor" / "kubernetes"))
-KUBECONFIG = LAB / "run" / "admin.conf"
-ABSENT = "no API server: start one with shared/lab/kubernetes/cluster.sh up api"
+CONTROLLERS = ("deployment-controller", "endpointslice-controller")
 NAMES = frozenset({"http", "kafka", "redis", "kubernetes.io/h2c"})
 TEMPLATE = {"metadata": {"labels": {"app": "cart"}}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
 PORTS_OF_WEB = [{"containerPort": 8080, "name": "front"}, {"containerPort": 6379, "name": "redis"}]
@@ -31,33 +28,35 @@ PORTS_OF_WEB = [{"containerPort": 8080, "name": "front"}, {"containerPort": 6379
 pytestmark = pytest.mark.cluster
 
 
+Kubectl = Callable[..., object]
+
+
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    if not KUBECONFIG.is_file():
-        pytest.skip(ABSENT)
-    made = Client(KUBECONFIG)
-    try:
-        made.get("Namespace", "", "default")
-    except ClovisorError as error:
-        pytest.skip(f"{ABSENT} ({error})")
+def plane() -> Iterator[ControlPlane]:
+    programs("kube-controller-manager", "kubectl")
+    with control_plane() as one:
+        one.start_controllers(*CONTROLLERS)
+        yield one
+
+
+@pytest.fixture
+def client(plane: ControlPlane) -> Iterator[Client]:
+    made = Client(plane.kubeconfig())
     yield made
     made.close()
 
 
 @pytest.fixture
-def namespace(client: Client) -> Iterator[str]:
-    name = f"marking-{os.getpid()}-{time.monotonic_ns()}"
+def kubectl(plane: ControlPlane) -> Kubectl:
+    command = [programs() / "kubectl", "--kubeconfig", plane.kubeconfig()]
+    return lambda *arguments: subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def namespace(client: Client) -> str:
+    name = f"marking-{time.monotonic_ns()}"
     client.apply("Namespace", "", name, {}, "test")
-    try:
-        yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
-
-
-def kubectl(*arguments: str) -> None:
-    subprocess.run(
-        [LAB / "bin" / "kubectl", "--kubeconfig", KUBECONFIG, *arguments], check=True, capture_output=True, timeout=60
-    )
+    return name
 
 
 def until(look):
@@ -95,7 +94,7 @@ def test_a_deployment(client, cart):
     assert written(client.get(*cart)) == {}
 
 
-def test_another_managers_word_is_replaced_and_the_rest_left(client, cart):
+def test_another_managers_word_is_replaced_and_the_rest_left(client, kubectl, cart):
     kubectl("label", f"deployment/{cart.name}", "-n", cart.namespace, f"{TRACE}=false")
     kubectl("annotate", f"deployment/{cart.name}", "-n", cart.namespace, f"{PORTS}=80=http")
     assert mark(client, cart, True, {}).rows[0] == (TRACE, "false", "true")
@@ -112,8 +111,8 @@ def test_a_vanished_object_is_not_made(client, namespace):
 
 def test_what_a_deployment_copies_to_its_replicaset_is_not_believed(client, cart):
     def replicaset():
-        items = client.get_page(REPLICASETS)["items"]
-        return next((one for one in items if one["metadata"]["namespace"] == cart.namespace), None)
+        items = client.get_page(REPLICASETS)["items"]  # null where there are none yet
+        return next((one for one in items or () if one["metadata"]["namespace"] == cart.namespace), None)
 
     until(replicaset)
     mark(client, cart, True, {PORTS: "9092=kafka"})
@@ -126,16 +125,13 @@ def test_what_a_deployment_copies_to_its_replicaset_is_not_believed(client, cart
 
 
 @pytest.fixture
-def node(client: Client, namespace: str) -> Iterator[str]:
+def node(client: Client, namespace: str) -> str:
     """Pods of nodes that are unknown are behind no Service."""
     client.apply("Node", "", namespace, {}, "test")
-    try:
-        yield namespace
-    finally:
-        kubectl("delete", "node", namespace)
+    return namespace
 
 
-def test_named_target_ports(client, namespace, node):
+def test_named_target_ports(client, kubectl, namespace, node):
     ports = [
         {"port": 80, "name": "web", "targetPort": "front", "appProtocol": "kubernetes.io/h2c"},
         {"port": 81, "name": "http-x", "targetPort": 9000},

@@ -185,3 +185,15 @@ def test_whatever_is_written_there_is_a_decision(written, default):
     assert found == decide(
         pod(one, two), [Owner(DEPLOYMENT, None, three, four)], Owner(NAMESPACE, None, five, six), Rules(default, names=NAMES)
     )
+
+
+def test_a_problem_names_the_uid_of_the_object_that_has_it():
+    """Else `kubectl describe` would not show the Event."""
+    namespace = Owner(NAMESPACE, labels={TRACE: "maybe"}, uid="u7")
+    (problem,) = decided(pod(), namespace=namespace).problems
+    assert (problem.on, problem.uid) == (NAMESPACE, "u7")
+
+
+def test_of_a_pod_that_is_not_traced_it_is_known_what_would_hold():
+    found = decided(pod({TRACE: "false"}, {REDACT: "strict", "clovisor.io/x": ""}))
+    assert (found.traced, found.redact, found.problems) == (False, "strict", ())

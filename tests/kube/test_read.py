@@ -58,6 +58,22 @@ def test_a_pod():
 
 def test_a_peer_has_no_containers():
     assert read.peer(POD) == read.pod(POD)._replace(containers={})
+    alone = {**POD, "spec": {"containers": [{"name": "web"}]}}
+    assert read.peer(alone) == read.pod(alone)._replace(containers={}, only_container="")
+
+
+@pytest.mark.parametrize(
+    ("more", "only"),
+    [
+        ({}, "web"),
+        ({"containers": [{"name": "web"}, {"name": "waits"}]}, ""),
+        ({"initContainers": [{"name": "before"}]}, ""),
+        ({"ephemeralContainers": [{"name": "debugger"}]}, ""),
+        ({"containers": []}, ""),
+    ],
+)
+def test_a_container_is_the_only_one_if_there_never_is_another(more, only):
+    assert read.pod({"spec": {"containers": [{"name": "web"}], **more}}).only_container == only
 
 
 def test_a_static_pod_belongs_to_its_node_which_has_no_namespace():
@@ -168,3 +184,7 @@ def test_any_object_is_read(metadata, spec, status):
     assert all(
         isinstance(ip, str) for ip in read.service(json).ips + read.slice_(json).addresses + read.owner("Node", json).ips
     )
+
+
+def test_an_owner_has_a_uid_for_events_about_it():
+    assert read.owner("Namespace", {"metadata": {"name": "shop", "uid": "u7"}}).uid == "u7"

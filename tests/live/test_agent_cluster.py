@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
-from clovisor_py.kernel import pods
-from clovisor_py.kernel.links import netlink
 from tests.live.test_node import off, on, within
 from tests.support.control_plane import ControlPlane, control_plane, programs
 from tests.support.kernel import node
 from tests.support.netns import pod as sandbox
+from tests.support.netns import uplink
 from tests.support.nginx import Nginx, nginx_in
 from tests.support.trace import CLOVISOR, PATIENCE_S
 
@@ -58,18 +57,6 @@ class Operator:
         status = {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
         patch = json.dumps({"status": status})
         self("patch", "pod", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
-
-
-@contextmanager
-def uplink() -> Iterator[None]:
-    """An API server wants to have a default route."""
-    ifindex = pods.add_bridge("cvt-up", ["192.0.2.1/24"])
-    with netlink("making a default route") as ip:
-        ip.route("add", dst="default", gateway="192.0.2.254", oif=ifindex)
-    try:
-        yield
-    finally:
-        pods.delete_link("cvt-up")
 
 
 @pytest.fixture(scope="module")

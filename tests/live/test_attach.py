@@ -1,14 +1,18 @@
-"""Filters and links on a real veth: what is put on, what others put there, and what is left when we go."""
+"""Filters on a real veth (hook: clsact): what is put on, what others put there, and what is left when we go.
 
-import errno
-import os
+What holds for filters and links alike is in test_attach_ways.py, links alone are in test_attach_tcx.py.
+"""
+
+from dataclasses import replace
 
 import pytest
 
-from clovisor_py.errors import KernelRefused, TargetGone
-from clovisor_py.kernel import attach, pods
+from clovisor_py.errors import KernelRefused
+from clovisor_py.kernel import attach
+from clovisor_py.kernel import clsact as ours
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.links import netlink
+from clovisor_py.kernel.tc_dump import TcDump
 from tests.support.foreign import (
     DROP,
     END_OF_CHAIN,
@@ -23,15 +27,13 @@ from tests.support.foreign import (
     put_filter,
     refused,
 )
-from tests.support.netns import pod
 
 pytestmark = pytest.mark.live
 
-NOBODY = 2**31 - 1
-
 
 @pytest.fixture
-def web(datapath):
+def web(datapath, monkeypatch):
+    monkeypatch.setattr(datapath, "settings", replace(datapath.settings, hook="clsact"))
     with newcomer(datapath) as made:
         yield made
 
@@ -42,13 +44,6 @@ def test_first_of_all_on_both_hooks_with_a_name_of_our_own(datapath, web):
         assert filters(web, hook) == [(1, 0xC105, f"clovisor_{hook}")]
     assert counted(datapath, web) == (6, 3, 3)
     assert web.ifindex in attach.find_all()
-
-
-def test_attaching_twice_does_not_double(datapath, web):
-    for _ in range(3):
-        datapath.attach(web.ifindex)
-    assert [len(filters(web, hook)) for hook in PARENTS] == [1, 1]
-    assert counted(datapath, web) == (6, 3, 3)
 
 
 def test_clsact_goes_with_us_if_we_brought_it(datapath, web):
@@ -129,40 +124,11 @@ def test_a_clsact_that_somebody_removed_is_put_back(datapath, web):
     assert counted(datapath, web) == (6, 3, 3)
 
 
-def test_an_interface_that_went_away(datapath):
-    with pod("kt-gone") as web:
-        datapath.attach(web.ifindex)
-        pods.delete_link(web.veth)
-        with pytest.raises(TargetGone, match=f"interface {web.ifindex}"):
-            datapath.repair(web.ifindex)
-        datapath.detach(web.ifindex)
-        assert web.ifindex not in datapath.maps.attached()
-
-
-def test_an_interface_that_never_was(datapath):
-    with pytest.raises(TargetGone, match=f"interface {NOBODY}"):
-        datapath.attach(NOBODY)
-    assert NOBODY not in datapath.maps.pods()
-    assert NOBODY not in datapath.maps.attached()
-
-
-def test_a_refusal_is_ours_and_leaves_nothing(datapath, web, monkeypatch):
-    """What is not a SCHED_CLS program netlink refuses."""
-    monkeypatch.setitem(datapath.programs, "egress", datapath.maps.fds["pods"])
-    with pytest.raises(KernelRefused, match="clovisor doctor"):
-        datapath.attach(web.ifindex)
-    monkeypatch.undo()
-    assert [len(filters(web, hook)) for hook in PARENTS] == [0, 0]
-    assert not clsact(web)
-    assert web.ifindex not in datapath.maps.pods()
-    assert web.ifindex not in datapath.maps.attached()
-
-
 def test_a_clsact_is_known_as_ours_before_it_is_there(datapath, web, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(attach, "_put_filter", killed)
+    monkeypatch.setattr(ours, "_put_filter", killed)
     with pytest.raises(KeyboardInterrupt):
         datapath.attach(web.ifindex)
     assert clsact(web)
@@ -174,53 +140,8 @@ def test_a_clsact_is_known_as_ours_before_it_is_there(datapath, web, monkeypatch
 def test_a_clsact_that_somebody_added_at_the_same_time_stays(datapath, web, monkeypatch):
     with netlink("being somebody else") as route:
         route.tc("add", "clsact", web.ifindex)
-    look, first = attach._has_clsact, [False]
-    monkeypatch.setattr(attach, "_has_clsact", lambda *given: first.pop() if first else look(*given))
+    look, first = TcDump.has_clsact, [False]
+    monkeypatch.setattr(TcDump, "has_clsact", lambda *given: first.pop() if first else look(*given))
     with pytest.raises(KernelRefused):
         datapath.attach(web.ifindex)
     assert clsact(web)
-
-
-def test_a_want_of_files_is_a_sentence(datapath, web, monkeypatch):
-    def no_more(*_, **__):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    datapath.attach(web.ifindex)
-    monkeypatch.setattr(attach, "tc_dump", no_more)
-    with pytest.raises(KernelRefused, match="looking at the filters failed"):
-        datapath.broken()
-
-
-def test_all_veths_are_looked_at_in_one_go(datapath, web):
-    with pod("kt-other") as other:
-        for each in (web, other):
-            datapath.attach(each.ifindex)
-        assert datapath.broken() == []
-        drop_filter(other, "egress", 1, attach.HANDLE)
-        assert datapath.broken() == [other.ifindex]
-        assert datapath.repair(other.ifindex)
-        assert datapath.broken() == []
-    assert datapath.broken() == [other.ifindex]  # gone
-    datapath.detach(other.ifindex)
-    assert datapath.broken() == []
-
-
-def test_a_slot_is_reused_and_begins_at_zero(datapath, web):
-    datapath.attach(web.ifindex)
-    assert counted(datapath, web) == (6, 3, 3)
-    assert len([key for key, _ in datapath.maps.sessions()]) >= 1
-    datapath.detach(web.ifindex)
-    assert list(datapath.maps.sessions()) == []
-    datapath.attach(web.ifindex)
-    assert datapath.stats(web.ifindex)[Counter.SEGMENTS] == 0
-    assert counted(datapath, web) == (6, 3, 3)
-
-
-def test_retain_detaches_all_others(datapath, web):
-    with pod("kt-other") as other:
-        datapath.attach(web.ifindex)
-        datapath.attach(other.ifindex)
-        assert datapath.retain({web.ifindex}) == [other.ifindex]
-        assert [len(filters(other, hook)) for hook in PARENTS] == [0, 0]
-        assert [len(filters(web, hook)) for hook in PARENTS] == [1, 1]
-        assert datapath.stats(other.ifindex) is None

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -17,7 +17,8 @@ from clovisor_py.errors import AlreadyRunning, EnvironmentLacking, KernelRefused
 from clovisor_py.kernel import attach, bpf, compile, layout
 from clovisor_py.kernel.datapath import Datapath, _build_of, remove_all
 from clovisor_py.kernel.layout import Counter
-from clovisor_py.kernel.links import netlink
+from clovisor_py.kernel.tc_dump import tc_dump
+from tests.support.foreign import has_tcx, needs_tcx, on_hooks
 from tests.support.kernel import (
     bench_settings,
     check_books,
@@ -30,6 +31,7 @@ from tests.support.kernel import (
     unpack_session,
 )
 from tests.support.netns import pod
+from tests.support.trace import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -38,8 +40,8 @@ import pathlib, sys, time
 from clovisor_py.config import Settings
 from clovisor_py.kernel import bpf
 from clovisor_py.kernel.datapath import Datapath
-with Datapath(Settings(pins=pathlib.Path(sys.argv[1]), lease_s=3600)) as datapath:
-    for ifindex in sys.argv[2:]:
+with Datapath(Settings(pins=pathlib.Path(sys.argv[1]), hook=sys.argv[2], lease_s=3600)) as datapath:
+    for ifindex in sys.argv[3:]:
         datapath.attach(int(ifindex))
     print(*(bpf.program_id(fd) for fd in datapath.programs.values()), flush=True)
     time.sleep(600)
@@ -57,9 +59,18 @@ def own_node():
 
 
 @pytest.fixture
-def settings():
+def hook():
+    """The setting of that name; `both_ways` gives either."""
+    return "auto"
+
+
+both_ways = pytest.mark.parametrize("hook", ["auto", "clsact"])
+
+
+@pytest.fixture
+def settings(hook):
     """Of a datapath that traces nothing, pinned or not."""
-    chosen = bench_settings("-life")
+    chosen = bench_settings("-life", hook=hook)
     yield chosen
     for ifindex in attach.find_all():  # of a test that failed
         attach.detach(ifindex, chosen.pins, attach.OWN_CLSACT)
@@ -87,7 +98,7 @@ def holder(settings, web):
     with ExitStack() as undo:
 
         def start(*ifindexes):
-            arguments = [str(settings.pins), *map(str, ifindexes)]
+            arguments = [str(settings.pins), settings.hook, *map(str, ifindexes)]
             process = subprocess.Popen([sys.executable, "-c", HOLDER, *arguments], stdout=subprocess.PIPE, text=True)
             undo.callback(process.stdout.close)
             undo.callback(process.wait)
@@ -106,11 +117,13 @@ def ids(datapath):
     return [bpf.program_id(fd) for fd in datapath.programs.values()]
 
 
-def filters(ifindex):
-    """How many are on each hook, and whether clsact is there."""
-    with netlink("looking") as route:
-        on = [len([f for f in route.get_filters(index=ifindex, parent=p) if f["handle"]]) for _, p, _ in attach.HOOKS.values()]
-        return on, any(q.get_attr("TCA_KIND") == "clsact" for q in route.get_qdiscs(index=ifindex))
+OFF, ON = ([0, 0], False), {"auto": ([1, 1], not has_tcx()), "clsact": ([1, 1], True)}
+
+
+def attached(ifindex):
+    """How many programs are on each hook, and whether clsact is there."""
+    with tc_dump() as tc:
+        return on_hooks(ifindex), tc.has_clsact(ifindex)
 
 
 def cookies(datapath):
@@ -145,12 +158,13 @@ def test_another_process_is_named(settings, holder):
         pass
 
 
-def test_what_a_killed_one_left_is_adopted(settings, holder, web):
+@both_ways
+def test_what_a_killed_one_left_is_adopted(settings, holder, web, hook):
     with connection(web) as ends:
         process, programs = holder(web.ifindex)
         exchange(*ends, 2)
         killed(process)
-        assert filters(web.ifindex) == ([1, 1], True)
+        assert attached(web.ifindex) == ON[hook]
         exchange(*ends)  # nobody is there, and the kernel goes on
         with Datapath(settings) as datapath:
             assert datapath.adopted
@@ -160,21 +174,22 @@ def test_what_a_killed_one_left_is_adopted(settings, holder, web):
             assert len(records) == 6
             assert {record.flow_id for record in records} == {cookie}
             datapath.attach(web.ifindex)
-            assert filters(web.ifindex) == ([1, 1], True)
+            assert attached(web.ifindex) == ON[hook]
             exchange(*ends)
             assert cookies(datapath) == [cookie]
             assert datapath.stats(web.ifindex)[Counter.SEGMENTS] == 2  # since this one attached
             check_books(datapath.stats(web.ifindex))
             datapath.detach(web.ifindex)
-    assert filters(web.ifindex) == ([0, 0], False)
+    assert attached(web.ifindex) == OFF
 
 
+@both_ways
 def test_what_nobody_wants_any_more_is_let_go(settings, holder, web):
     process, _ = holder(web.ifindex)
     killed(process)
     with Datapath(settings) as datapath:
         assert datapath.retain(set()) == [web.ifindex]
-        assert filters(web.ifindex) == ([0, 0], False)
+        assert attached(web.ifindex) == OFF
 
 
 def test_a_backlog_from_before_the_lease_ran_out_is_forgotten(settings, holder, web):
@@ -211,6 +226,7 @@ def test_controls_of_a_predecessor_are_swept_with_their_flows(settings, holder, 
         assert datapath.maps.controlled() == set()
 
 
+@both_ways
 def test_pins_of_another_build_are_replaced(settings, holder, web, monkeypatch):
     process, programs = holder(web.ifindex)
     killed(process)
@@ -218,7 +234,7 @@ def test_pins_of_another_build_are_replaced(settings, holder, web, monkeypatch):
     with Datapath(settings) as datapath:
         assert not datapath.adopted
         assert set(ids(datapath)).isdisjoint(programs)
-        assert filters(web.ifindex) == ([0, 0], False)
+        assert attached(web.ifindex) == OFF
         assert datapath.maps.pods() == {}
 
 
@@ -235,41 +251,65 @@ def test_pins_of_another_abi_or_not_all_there_are_no_build(settings, monkeypatch
         assert _build_of(pins) == compile.build_id()
 
 
-def test_a_program_pin_that_is_missing_is_refused_and_all_can_be_removed(settings, web):
+@both_ways
+def test_a_program_pin_that_is_missing_is_refused_and_all_can_be_removed(settings, web, hook):
     with Datapath(settings) as datapath:
         datapath.attach(web.ifindex)
     (settings.pins / "egress").unlink()
     with pytest.raises(KernelRefused, match="clovisor detach"), Datapath(settings):
         pass
-    assert filters(web.ifindex) == ([1, 1], True)
+    assert attached(web.ifindex) == ON[hook]
     assert remove_all(settings.pins) == [web.ifindex]
-    assert filters(web.ifindex) == ([0, 0], False)
+    assert attached(web.ifindex) == OFF
     assert not settings.pins.exists()
 
 
-def test_removing_leaves_nothing(settings, web):
+@both_ways
+def test_removing_leaves_nothing(settings, web, hook):
     with Datapath(settings) as datapath:
         datapath.attach(web.ifindex)
-        assert filters(web.ifindex) == ([1, 1], True)
+        assert attached(web.ifindex) == ON[hook]
         datapath.remove()
     assert not settings.pins.exists()
-    assert filters(web.ifindex) == ([0, 0], False)
+    assert attached(web.ifindex) == OFF
     assert attach.find_all() == []
     assert remove_all(settings.pins) == []  # no error
     assert not settings.pins.exists()
 
 
-def test_closing_leaves_everything_and_without_pins_filters_are_still_found(settings, web):
+@pytest.mark.parametrize("hook", ["clsact"])
+def test_closing_leaves_everything_and_without_pins_filters_are_still_found(settings, web, hook):
     before = open_fds()
     with Datapath(settings) as datapath:
         datapath.attach(web.ifindex)
     assert open_fds() == before
-    assert filters(web.ifindex) == ([1, 1], True)
+    assert attached(web.ifindex) == ON[hook]
     drop_pins(settings.pins)
     assert attach.find_all() == [web.ifindex]
     assert remove_all(settings.pins) == [web.ifindex]
-    assert filters(web.ifindex)[0] == [0, 0]
+    assert attached(web.ifindex)[0] == [0, 0]
     assert not settings.pins.exists()
+
+
+@needs_tcx
+def test_links_go_with_their_pins(settings, web):
+    with Datapath(settings) as datapath:
+        datapath.attach(web.ifindex)
+    assert attached(web.ifindex) == ([1, 1], False)
+    drop_pins(settings.pins)
+    wait_until(lambda: attached(web.ifindex) == OFF, "the links' end")
+    assert attach.find_all() == []
+
+
+def test_a_kernel_without_tcx_that_is_asked_for_it_is_refused_in_a_sentence(settings, monkeypatch):
+    def never_heard_of(*_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(bpf, "tcx_query", never_heard_of)
+    with pytest.raises(EnvironmentLacking, match=r"^this kernel has no TCX .*: set hook to auto or clsact\.$"):
+        Datapath(replace(settings, hook="tcx")).__enter__()
+    with Datapath(settings):
+        pass  # unlocked
 
 
 def test_where_there_is_no_bpffs(settings, tmp_path):
@@ -310,15 +350,17 @@ def test_a_decision_that_the_kernel_refuses_for_whatever_reason_is_counted(setti
         assert datapath.maps.control(5) is None
 
 
+@both_ways
 def test_pins_of_another_build_with_other_maps_are_cleaned_with_their_clsact(settings, holder, web, monkeypatch):
     process, _ = holder(web.ifindex)
     killed(process)
     (settings.pins / "sessions").unlink()
     monkeypatch.setattr(compile, "build_id", lambda: 1234)
     with Datapath(settings):
-        assert filters(web.ifindex) == ([0, 0], False)
+        assert attached(web.ifindex) == OFF
 
 
+@both_ways
 def test_a_veth_that_keeps_its_filters_stops_nothing_else(settings, web, monkeypatch):
     detach = attach.detach
 
@@ -335,10 +377,11 @@ def test_a_veth_that_keeps_its_filters_stops_nothing_else(settings, web, monkeyp
     with pytest.raises(KernelRefused, match="would not come off"):
         remove_all(settings.pins)
     monkeypatch.undo()
-    assert filters(web.ifindex) == ([0, 0], False)
+    assert attached(web.ifindex) == OFF
     assert not settings.pins.exists()
 
 
+@both_ways
 def test_a_look_at_one_pod_costs_the_same_however_many_there_are(settings, web, monkeypatch):
     calls, sockets = [], []
     command, socket_of = bpf._bpf, attach.tc_dump

@@ -175,7 +175,8 @@ def test_a_restarted_pod_has_another_veth(run) -> None:
             cluster.put(pod("a", address))
             within(1, lambda: on(first))
         with bare(2, "again") as (second, _):
-            within(5, lambda: on(second))
+            within(5, lambda: on(second))  # in the kernel, and a moment later in the books
+            within(1, lambda: running.agent.pods[ref("a")].veth is not None)
             assert running.agent.pods[ref("a")].veth.ifindex == second
         cluster.delete(ref("a"))
         within(1, lambda: not running.agent.pods)
@@ -206,7 +207,7 @@ def test_the_address_goes_to_another_pod_while_the_old_one_is_listed(run) -> Non
 
 @pytest.mark.slow
 def test_filters_that_somebody_removed_come_back(run) -> None:
-    with bare(2) as (ifindex, address), run(FakeCluster(pod("a", address))) as running:
+    with bare(2) as (ifindex, address), run(FakeCluster(pod("a", address)), hook="clsact") as running:
         within(1, lambda: on(ifindex))
         with netlink("taking clsact away") as ip:
             ip.tc("del", "clsact", ifindex)

@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
 from clovisor_py.config import Settings
-from clovisor_py.kernel import attach
 from clovisor_py.kernel.datapath import remove_all
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.maps import Maps
+from tests.support.foreign import on_hooks
 from tests.support.netns import Pod, pod
 from tests.support.trace import tracing
 
@@ -23,9 +22,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def filters(ifindex: int) -> list[int]:
-    """How many filters are on each hook."""
-    with IPRoute() as route:
-        return [sum(bool(f["handle"]) for f in route.get_filters(index=ifindex, parent=p)) for _, p, _ in attach.HOOKS.values()]
+    """How many filters and TCX programs are on each hook."""
+    return on_hooks(ifindex)
 
 
 def pair(web: Pod, listener: socket.socket) -> tuple[socket.socket, socket.socket]:

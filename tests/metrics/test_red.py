@@ -54,6 +54,18 @@ def test_a_one_way_session_is_a_call_that_takes_no_time():
     assert (edge.calls, edge.errors, edge.durations.count, edge.statuses, edge.slowest) == (1, 0, 0, {}, None)
 
 
+def test_what_passed_unseen_may_have_hidden_others():
+    def hidden(**changes):
+        return filled(session(), session(**changes)).total().hidden
+
+    assert hidden() == hidden(truncated=True) == hidden(mid_stream=True) == 0, "these were seen, if not whole"
+    assert hidden(gap_bytes=1) == 1
+    assert hidden(truncated=True, attributes={"clovisor.response": "not seen"}) == 1
+    assert hidden(mid_stream=True, attributes={"clovisor.request": "not seen"}) == 1
+    assert hidden(connection=True, resource="not captured") == 1
+    assert hidden(connection=True, resource="unknown protocol") == 0
+
+
 def test_a_call_seen_at_both_ends_is_two_sessions_and_one_call():
     ends = {"client_workload": pod("a"), "server_workload": pod("b")}
     client, server = session(side=Side.CLIENT, **ends), session(side=Side.SERVER, **ends)

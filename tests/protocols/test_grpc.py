@@ -14,7 +14,8 @@ from clovisor_py.protocols import http2 as carrier
 from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._redaction import OFF, STRICT
 from clovisor_py.protocols.grpc import COMPRESSED, PROTOCOL, REQUESTS, RESPONSES, STATUS_MESSAGE, STATUSES, TIMEOUT, Counter
-from tests.support.parser_harness import Run, Script, check, mutated, run
+from tests.support.parser_contract import damage, every_delivery
+from tests.support.parser_harness import Run, Script, check, run
 
 pytest.importorskip("h2")
 
@@ -80,15 +81,8 @@ def ended(script: Script, setup: Setup = SETUP) -> Message:
     return next(m for _, m, _ in ride(script, setup).messages if m.kind is Kind.RESPONSE)
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_every_delivery_gives_the_same_messages(script: Script) -> None:
-    check(carrier.PROTOCOL, script, SETUP)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(carrier.PROTOCOL, script, SETUP)
+test_every_delivery_gives_the_same_messages = every_delivery(carrier.PROTOCOL, SCRIPTS, SETUP)
+test_damage_is_survived = damage(carrier.PROTOCOL, SCRIPTS, SETUP)
 
 
 def test_it_has_no_flows_of_its_own() -> None:

@@ -6,7 +6,7 @@ import itertools
 import os
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clovisor_py.errors import ProtocolError
@@ -16,7 +16,8 @@ from clovisor_py.protocols import http
 from clovisor_py.protocols._api import Evidence
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols.http import PROTOCOL
-from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, every_delivery, foreign_bytes
+from tests.support.parser_harness import PLAIN, Script, run
 
 GET = b"GET /items?id=42 HTTP/1.1\r\nHost: shop.example:8080\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -91,23 +92,9 @@ def headers(*lines: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_every_delivery_gives_the_same_messages(script: Script) -> None:
-    check(PROTOCOL, script)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
+test_every_delivery_gives_the_same_messages = every_delivery(PROTOCOL, SCRIPTS)
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 # What a message says
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, PROPAGATION_HEADERS, SERVER, Kind, Message
@@ -17,7 +15,8 @@ from clovisor_py.protocols._http2_head import UNKNOWN_HEADERS
 from clovisor_py.protocols._http2_streams import MAX_STREAMS
 from clovisor_py.protocols._redaction import OFF, STRICT
 from clovisor_py.protocols.http2 import MAX_BLOCK, MAX_REFUSED, PROTOCOL, Http2Parser
-from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, every_delivery, foreign_bytes
+from tests.support.parser_harness import PLAIN, Script, run
 
 pytest.importorskip("h2")
 
@@ -115,23 +114,9 @@ def violation(sender: int, text: bytes) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_every_delivery_gives_the_same_messages(script: Script) -> None:
-    check(PROTOCOL, script)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
+test_every_delivery_gives_the_same_messages = every_delivery(PROTOCOL, SCRIPTS)
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 # What is told
 
 

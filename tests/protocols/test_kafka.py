@@ -18,7 +18,8 @@ from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._redaction import OFF
 from clovisor_py.protocols.kafka import PROTOCOL
-from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, foreign_bytes
+from tests.support.parser_harness import PLAIN, Script, check, run
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ID = bytes(range(16))
@@ -195,16 +196,8 @@ def test_every_delivery_gives_the_same_messages(script: Script) -> None:
     )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 
 
 @settings(max_examples=200, deadline=None)

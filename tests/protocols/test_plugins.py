@@ -54,6 +54,19 @@ def test_the_example_at_work():
         ("", r"has no PROTOCOL that is"),
         ("{example}PROTOCOL = replace(PROTOCOL, name='http')", r"claims the name 'http', which is http's"),
         ("{example}PROTOCOL = replace(PROTOCOL, hints=('http1',))", r"claims the name 'http1', which is http's"),
+        (
+            "{example}PROTOCOL = replace(PROTOCOL, name='Gre eting')",
+            r"has the name 'Gre eting', and a name is made of a-z, 0-9",
+        ),
+        ("{example}PROTOCOL = replace(PROTOCOL, name='')", r"has the name '', and a name is made of"),
+        ("{example}PROTOCOL = replace(PROTOCOL, name=None)", r"has the name None, and a name is made of"),
+        ("{example}PROTOCOL = replace(PROTOCOL, hints=('a=b',))", r"has the other name 'a=b', and that is a word without"),
+        ("{example}PROTOCOL = replace(PROTOCOL, hints=('GREET',))", r"has the other name 'GREET', and that is a word without"),
+        ("{example}PROTOCOL = replace(PROTOCOL, ports=(7, 0))", r"has the port 0, and a port is a number from 1 to 65535"),
+        ("{example}PROTOCOL = replace(PROTOCOL, ports=(65536,))", r"has the port 65536, and a port is a number"),
+        ("{example}PROTOCOL = replace(PROTOCOL, ports=('80',))", r"has the port '80', and a port is a number"),
+        ("{example}PROTOCOL = replace(PROTOCOL, ports=7)", r"is no protocol \(TypeError: "),
+        ("{example}PROTOCOL = replace(PROTOCOL, pairing='fifo')", r"has a pairing or a capture that"),
         ("{example}PROTOCOL = replace(PROTOCOL, over='nothing')", r"rides on 'nothing', which is not there"),
     ],
 )
@@ -68,6 +81,14 @@ def test_a_bad_plugin_is_refused_in_a_sentence_and_the_others_go_on(tmp_path, te
     with pytest.raises(UsageError, match=sentence):
         raise UsageError(said)
     assert "bad.py" in said and said.endswith("the others go on without it.") and "\n" not in said
+
+
+def test_a_folder_without_a_plugin_is_said_and_the_others_go_on(tmp_path):
+    (tmp_path / "_helper.py").write_text("")
+    loaded = load([tmp_path, EXAMPLE])
+    assert "greeting" in loaded.protocols
+    (said,) = loaded.refused
+    assert said.startswith(f"the plugin {tmp_path} is a folder without a protocol in it")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "data.txt"])

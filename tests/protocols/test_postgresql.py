@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
@@ -17,7 +15,8 @@ from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._redaction import OFF, STRICT
 from clovisor_py.protocols.postgresql import PROTOCOL
-from tests.support.parser_harness import PLAIN, Run, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, every_delivery, foreign_bytes
+from tests.support.parser_harness import PLAIN, Run, Script, check, run
 
 
 def typed(kind: bytes, body: bytes = b"") -> bytes:
@@ -173,23 +172,9 @@ def only(script: Script, setup: Setup = PLAIN) -> tuple[Message, Message]:
     return pair
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_every_delivery_gives_the_same_messages(script: Script) -> None:
-    check(PROTOCOL, script)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
+test_every_delivery_gives_the_same_messages = every_delivery(PROTOCOL, SCRIPTS)
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 # What a session says
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
@@ -12,7 +10,8 @@ from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._redaction import redaction
 from clovisor_py.protocols._redis_connection import MAX_MARKS
 from clovisor_py.protocols.redis import PROTOCOL
-from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, foreign_bytes
+from tests.support.parser_harness import PLAIN, Script, check, run
 from tests.support.segments import MS, Conversation
 
 START = Setup(from_start=True)
@@ -135,18 +134,8 @@ def test_every_delivery_gives_the_same_messages(script: Script, setup: Setup) ->
     check(PROTOCOL, script, setup)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script, START)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS, START)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 # What a message says
 
 

@@ -19,7 +19,8 @@ from clovisor_py.protocols import tls
 from clovisor_py.protocols._api import Evidence
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols.tls import PROTOCOL
-from tests.support.parser_harness import PLAIN, Script, anything, check, mutated, run
+from tests.support.parser_contract import damage, every_delivery, foreign_bytes
+from tests.support.parser_harness import PLAIN, Script, check, run
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 Talk = Callable[..., Script]
@@ -288,21 +289,9 @@ SCRIPTS: dict[str, Script] = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_every_delivery_of_what_others_say_too(script: Script) -> None:
-    check(PROTOCOL, script)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(list(SCRIPTS.values())).flatmap(mutated))
-def test_damage_is_survived(script: Script) -> None:
-    run(PROTOCOL, script)
-
-
-@settings(max_examples=100, deadline=None)
-@given(anything)
-def test_bytes_of_no_protocol_are_survived(script: Script) -> None:
-    run(PROTOCOL, script)
+test_every_delivery_of_what_others_say_too = every_delivery(PROTOCOL, SCRIPTS)
+test_damage_is_survived = damage(PROTOCOL, SCRIPTS)
+test_bytes_of_no_protocol_are_survived = foreign_bytes(PROTOCOL)
 
 
 @settings(max_examples=300, deadline=None)

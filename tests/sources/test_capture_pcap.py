@@ -6,10 +6,9 @@ import struct
 
 import pytest
 
-from clovisor_py.errors import CaptureBroken
 from clovisor_py.sources import _capture_input
 from clovisor_py.sources._capture_input import LONGEST
-from tests.support.captures import REQUEST, RESPONSE, SEGMENTS, conversation, pcap, read
+from tests.support.captures import REQUEST, RESPONSE, SEGMENTS, broken, conversation, pcap, read
 from tests.support.segments import EPOCH, MS
 
 PACKETS = [(time_ns + 123_456, data, wire) for time_ns, data, wire in conversation()]
@@ -34,18 +33,6 @@ def test_chunks_may_end_anywhere(tmp_path, monkeypatch, chunk):
     whole = read(tmp_path / "x.pcap", pcap(PACKETS))[0]
     monkeypatch.setattr(_capture_input.Input.read, "__defaults__", (chunk,))
     assert read(tmp_path / "x.pcap", pcap(PACKETS))[0] == whole
-
-
-def broken(path, data):
-    """(segments before it, sentence)."""
-    segments = []
-    path.write_bytes(data)
-    from clovisor_py.sources.pcap import CaptureSource
-
-    with pytest.raises(CaptureBroken) as said, CaptureSource(str(path), ()) as source:
-        for batch in source.batches():
-            segments += batch
-    return segments, str(said.value)
 
 
 def test_cut_anywhere_what_is_before_is_there(tmp_path):

@@ -6,15 +6,14 @@ import struct
 
 import pytest
 
-from clovisor_py.errors import CaptureBroken
 from clovisor_py.sources import _capture_input, _capture_pcapng
 from clovisor_py.sources._capture_input import LONGEST
-from clovisor_py.sources.pcap import CaptureSource
 from tests.support.captures import (
     REQUEST,
     RESPONSE,
     SEGMENTS,
     block,
+    broken,
     conversation,
     cut,
     enhanced,
@@ -28,16 +27,6 @@ from tests.support.segments import EPOCH, MS
 
 PACKETS = conversation()
 TIMES = [EPOCH + step * MS for step in (1, 2, 4, 6, 7, 8)]
-
-
-def broken(path, data):
-    """(segments before it, sentence)."""
-    segments = []
-    path.write_bytes(data)
-    with pytest.raises(CaptureBroken) as said, CaptureSource(str(path), ()) as source:
-        for batch in source.batches():
-            segments += batch
-    return segments, str(said.value)
 
 
 @pytest.mark.parametrize("order", "<>")

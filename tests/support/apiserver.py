@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import orjson
 
 Json = dict[str, Any]
 
@@ -58,6 +61,8 @@ class ApiServer:
     requests: list[Request] = field(default_factory=list)
     bookmark_s: float = 0.0
     """Seconds of silence after which a watch gets a bookmark; 0: none."""
+    answers: Callable[[Request], Json] | None = None
+    """What a write gets; None: itself."""
     deaf: bool = False
     """Watches get no events (a partition)."""
 
@@ -164,16 +169,17 @@ class ApiServer:
                     return fault
         return None
 
-    def page(self, plural: str, limit: int, token: str) -> Json:
+    def page(self, plural: str, limit: int, token: str, selector: str = "") -> Json:
         with self._changed:
             items = [self.objects.get(plural, {})[key] for key in sorted(self.objects.get(plural, {}))]
+            items = [one for one in items if _selected(one, selector)]
             begin = int(token or 0)
             end = begin + limit if limit else len(items)
             rest = str(end) if end < len(items) else ""
             meta = {"resourceVersion": str(self.version), "continue": rest}
             return {"kind": "List", "apiVersion": "v1", "metadata": meta, "items": items[begin:end]}
 
-    def stream(self, plural: str, after: int, timeout_s: float, send: Callable[[bytes], None]) -> bool:
+    def stream(self, plural: str, after: int, timeout_s: float, send: Callable[[bytes], None], selector: str = "") -> bool:
         """Events to `send`, until an end; says whether that is a clean one."""
         with self._changed:
             epoch, oldest = self._epoch, self._oldest
@@ -181,7 +187,8 @@ class ApiServer:
         while True:
             with self._changed:
                 too_old = after < max(oldest, self._lost.get(plural, 0))
-                events = [one for one in self._history if one[0] > after and one[1] == plural and not self.deaf]
+                newer = bisect_right(self._history, after, key=lambda one: one[0])
+                events = [one for one in self._history[newer:] if one[1] == plural and not self.deaf]
                 if not events and not too_old:
                     left = until - time.monotonic()
                     if self._epoch != epoch or self._stopping:
@@ -196,7 +203,8 @@ class ApiServer:
                 return True
             if events:
                 for number, _, kind, obj in events:
-                    send(_line(kind, obj))
+                    if _selected(obj, selector):
+                        send(_line(kind, obj))
                     after = number
             elif bookmark:
                 after = version
@@ -221,6 +229,12 @@ def write_kubeconfig(path: Path, server: str, **cluster: Any) -> Path:
 
 def _line(kind: str, obj: Json) -> bytes:
     return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+
+
+def _selected(obj: Json, selector: str) -> bool:
+    """The one field that is selected by is a pod's node, which never changes; objects that do not say it are all selected."""
+    field, _, wanted = selector.partition("=")
+    return field != "spec.nodeName" or obj.get("spec", {}).get("nodeName", wanted) == wanted
 
 
 def _shut(one: socket.socket) -> None:
@@ -272,7 +286,8 @@ def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
             if verb == "watch":
                 self._watch(plural, query)
             else:
-                self._json(200, api.page(plural, int(query.get("limit", 0)), query.get("continue", "")))
+                token, selector = query.get("continue", ""), query.get("fieldSelector", "")
+                self._json(200, api.page(plural, int(query.get("limit", 0)), token, selector))
 
         def do_POST(self) -> None:
             self._write("POST", 201)
@@ -285,7 +300,7 @@ def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
             self._note(verb, self._query(), body)
             fault = api.fault_for(verb, False)
             if fault is None or not self._misbehave(fault):
-                self._json(status, body)
+                self._json(status, body if api.answers is None else api.answers(api.requests[-1]))
 
         def _query(self) -> dict[str, str]:
             return {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
@@ -321,7 +336,7 @@ def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
         def _watch(self, plural: str, query: Mapping[str, str]) -> None:
             self._begin_stream()
             after, timeout = int(query["resourceVersion"]), float(query["timeoutSeconds"])
-            if api.stream(plural, after, timeout, self._chunk):
+            if api.stream(plural, after, timeout, self._chunk, query.get("fieldSelector", "")):
                 self._chunk(b"")
             else:
                 self.close_connection = True
@@ -338,7 +353,7 @@ def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
         def _json(self, status: int, body: Any) -> None:
-            self._raw(status, json.dumps(body).encode())
+            self._raw(status, orjson.dumps(body))
 
         def _raw(self, status: int, data: bytes) -> None:
             self.send_response(status)

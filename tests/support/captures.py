@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from clovisor_py.errors import CaptureBroken
 from clovisor_py.sources.pcap import CaptureSource
 from tests.support.segments import EPOCH, MS
 
@@ -100,3 +102,13 @@ def read(path, data, udp_ports=(53,)):
     path.write_bytes(data)
     with CaptureSource(str(path), udp_ports) as source:
         return [segment for batch in source.batches() for segment in batch], source
+
+
+def broken(path, data, udp_ports=()):
+    """The segments before such a file breaks off, and the sentence that says so."""
+    segments = []
+    path.write_bytes(data)
+    with pytest.raises(CaptureBroken) as said, CaptureSource(str(path), udp_ports) as source:
+        for batch in source.batches():
+            segments += batch
+    return segments, str(said.value)

@@ -1,7 +1,8 @@
 """A real API server and its etcd, on free ports of loopback, for the tests that restart and compact them.
 
 `with control_plane() as plane:` uses the programs that the lab's build script left in its cache (skips, naming it, where they
-are absent) and disturbs no cluster that runs elsewhere. Folder, processes and ports are gone at the end.
+are absent) and disturbs no cluster that runs elsewhere. Folder, processes and ports are gone at the end. What a test needs of
+the controllers it starts by name; without them nobody makes ReplicaSets or EndpointSlices.
 """
 
 from __future__ import annotations
@@ -26,15 +27,33 @@ import pytest
 
 PATIENCE_S = 90.0
 ADMIN, NOBODY = "admin-token", "nobody-token"
+TOKENS = f'{ADMIN},admin,admin,"system:masters"\n{NOBODY},nobody,nobody,""\n'
+AUDIT = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+- {level: None}
+"""
+"""What service accounts ask for: a line of JSON each, for `asked_by`."""
 
 
-def programs() -> Path:
-    """Where the lab's build put them; skips where it did not."""
+def programs(*others: str) -> Path:
+    """Where the lab's build put them, these `others` among them; skips where it did not."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("LAB") or cache / "clovisor" / "kubernetes") / "bin"
-    if not all((folder / name).exists() for name in ("etcd", "kube-apiserver")) or shutil.which("openssl") is None:
-        pytest.skip("needs kube-apiserver and etcd (../shared/lab/kubernetes/build.sh) and openssl")
+    missing = [name for name in ("etcd", "kube-apiserver", *others) if not (folder / name).exists()]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)} (../shared/lab/kubernetes/build.sh)")
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
     return folder
+
+
+def kubectl() -> str:
+    """The machine's own or that of the lab's build; skips where there is neither."""
+    return shutil.which("kubectl") or str(programs("kubectl") / "kubectl")
 
 
 class ControlPlane:
@@ -45,7 +64,8 @@ class ControlPlane:
         self._etcd_port, self._peer_port, self.port = (_free_port() for _ in range(3))
         self._processes: dict[str, Popen[bytes]] = {}
         subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text(f'{ADMIN},admin,admin,"system:masters"\n{NOBODY},nobody,nobody,""\n')
+        (folder / "tokens.csv").write_text(TOKENS)
+        (folder / "audit.yaml").write_text(AUDIT)
 
     def start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
@@ -66,9 +86,18 @@ class ControlPlane:
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", key, "--service-account-signing-key-file", key),
             *("--service-cluster-ip-range", "10.96.0.0/16", "--disable-admission-plugins", "ServiceAccount"),
+            *("--audit-policy-file", str(self.folder / "audit.yaml"), "--audit-log-path", str(self.folder / "audit.log")),
             "--watch-cache=false",  # so that compaction alone makes a version too old
         )
         self._await_ready()
+
+    def start_controllers(self, *names: str) -> None:
+        """Those of kube-controller-manager, by kube-controller-manager's own names; it has to be there (`programs`)."""
+        self._start(
+            "kube-controller-manager",
+            *("--kubeconfig", str(self.kubeconfig()), "--controllers", ",".join(names), "--leader-elect=false"),
+            *("--bind-address", "127.0.0.1", "--secure-port", str(_free_port()), "--cert-dir", str(self.folder / "pki")),
+        )
 
     def kill_apiserver(self) -> None:
         """As by kill -9."""
@@ -79,8 +108,8 @@ class ControlPlane:
             self._end(name, signal.SIGKILL)
 
     def kubeconfig(self, token: str = ADMIN) -> Path:
-        path = self.folder / f"{token}.conf"
-        cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self._certificate)}
+        path = self.folder / f"{token[-32:]}.conf"  # a service account's is too long for a name
+        cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self.certificate)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -92,6 +121,12 @@ class ControlPlane:
         path.write_text(json.dumps(config))
         return path
 
+    def asked_by(self, user: str) -> list[dict[str, Any]]:
+        """The API server's audit events of that service account (`system:serviceaccount:NAMESPACE:NAME`), so far."""
+        whole, _, _ = (self.folder / "audit.log").read_text().rpartition("\n")
+        events = (json.loads(line) for line in whole.splitlines())
+        return [event for event in events if event["user"]["username"] == user]
+
     def compact(self) -> None:
         """Make etcd forget every version but the newest."""
         key = base64.b64encode(b"nothing").decode()
@@ -99,7 +134,8 @@ class ControlPlane:
         self._etcd("kv/compaction", {"revision": revision, "physical": True})
 
     @property
-    def _certificate(self) -> Path:
+    def certificate(self) -> Path:
+        """What whoever trusts this API server has to trust."""
         return self.folder / "pki" / "apiserver.crt"
 
     def _etcd(self, call: str, body: dict[str, Any]) -> Any:

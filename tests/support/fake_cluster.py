@@ -36,7 +36,7 @@ class FakeCluster:
         self._namespaces: dict[str, Owner] = {}
         self._changed: set[Ref] = set(self._pods)
         self.rules = rules or Rules(names=NAMES)
-        self.ready = True
+        self.ready = self.named = True
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def _note(self, changed: Iterable[Ref]) -> None:
@@ -81,6 +81,14 @@ class FakeCluster:
 
     def resolve(self, ip: str, port: int, time_ns: int) -> Workload | None:
         return next((self.workload(one) for one in self._pods.values() if ip in one.ips), None)
+
+    protocols_version = 0
+
+    def is_external(self, namespace: str, name: str) -> bool:
+        return False
+
+    def protocol_at(self, ip: str, port: int) -> str:
+        return ""
 
     def workload(self, one: Pod) -> Workload:
         return Workload(one.ref.name, one.ref.namespace, NODE, kind="pod", uid=one.uid)

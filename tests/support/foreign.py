@@ -4,10 +4,13 @@ import os
 import socket
 from contextlib import ExitStack, contextmanager
 
-from clovisor_py.kernel import attach, bpf
+import pytest
+
+from clovisor_py.kernel import attach, bpf, tcx
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.links import netlink
-from tests.support.kernel import check_books, connection, exchange
+from clovisor_py.kernel.tc_dump import tc_dump
+from tests.support.kernel import LOOPBACK, check_books, connection, exchange
 from tests.support.netns import pod
 from tests.support.vlan import _instruction, _load
 
@@ -27,6 +30,31 @@ def newcomer(datapath):
         yield made
         datapath.detach(made.ifindex)
         assert not [f for hook in PARENTS for f in filters(made, hook) if f[1] == attach.HANDLE]
+        assert not {one for hook in TYPES for one in on_tcx(made, hook)} & {*map(bpf.program_id, datapath.programs.values())}
+        assert not list(datapath.settings.pins.glob("link_*"))
+
+
+def has_tcx():
+    """Whether this kernel does (Linux 6.6)."""
+    try:
+        bpf.prog_query(LOOPBACK, bpf.TCX_INGRESS)
+    except OSError:
+        return False
+    return True
+
+
+needs_tcx = pytest.mark.skipif(not has_tcx(), reason="needs TCX (Linux 6.6) and root")
+
+
+def on_tcx(web, hook):
+    """The ids of the TCX programs on a hook, in the order in which they run."""
+    return [one.program for one in tcx.programs(web.ifindex, hook)]
+
+
+def on_hooks(ifindex):
+    """How many programs and filters are on each hook, whoever's."""
+    with tc_dump() as tc:
+        return [len(tc.filters(ifindex, parent)) + len(tcx.programs(ifindex, hook)) for hook, parent in PARENTS.items()]
 
 
 def filters(web, hook):

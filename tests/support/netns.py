@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 
 from clovisor_py.kernel import netns, pods
-from clovisor_py.kernel.links import networks_here
+from clovisor_py.kernel.links import netlink, networks_here
 
 T = TypeVar("T")
 
@@ -68,6 +68,18 @@ def pod(name: str = "pod") -> Iterator[Pod]:
     finally:
         pods.delete_link(pods.link_name(namespace))
         netns.delete(namespace)
+
+
+@contextmanager
+def uplink() -> Iterator[None]:
+    """A default route, without which an API server does not start: it leads nowhere."""
+    ifindex = pods.add_bridge("cvt-up", ["192.0.2.1/24"])
+    try:
+        with netlink("making a default route") as ip:
+            ip.route("add", dst="default", gateway="192.0.2.254", oif=ifindex)
+        yield
+    finally:
+        pods.delete_link("cvt-up")
 
 
 def listens(address: str, port: int) -> bool:

@@ -15,7 +15,7 @@ from tools._bench import captures, kernel, programs, replay
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tools" / "bench"
-COMMANDS = ("kernel", "sessions", "served", "memory", "replay", "load", "saturation", "all")
+COMMANDS = ("kernel", "sessions", "served", "memory", "node", "replay", "load", "saturation", "all")
 
 
 def bench(*arguments, **options):
@@ -44,7 +44,7 @@ def test_an_unknown_command_is_refused():
 def test_replay_has_a_figure_for_every_protocol_and_shape(capsys):
     replay.main(runs=1, sessions=200, lengths=(100, 200), flows=(2, 10))
     shown = capsys.readouterr().out
-    assert all(f"  {kind.name}: Clovisor" in shown for kind in captures.KINDS)
+    assert all(f"  {kind.name}: Clovisor" in shown for kind in replay.KINDS)
     assert all(f"  {name}" in shown for name in ("100 sessions", "200 sessions", "2 open at once", "10 open at once"))
     assert shown.count("peak of memory") == 6
     assert ("tshark " in shown) or ("(no tshark" in shown)

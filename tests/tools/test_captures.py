@@ -5,7 +5,8 @@ import pytest
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.session import Outcome
 from clovisor_py.sources.pcap import CaptureSource
-from tools._bench.captures import KINDS, Shape, write
+from tools._bench.captures import Shape, write
+from tools._bench.talks import KINDS
 
 SHAPE = Shape(connections=5, rounds=9, at_once=2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,9 +18,10 @@ from clovisor_py.kube.resources import RESOURCES
 from clovisor_py.node_settings import DEFAULTS
 from clovisor_py.protocols._registry import registry
 from clovisor_py.settings_file import SettingsFile
+from tests.support.control_plane import kubectl
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
-READ = {"get", "list", "watch"}
+READ = {"list", "watch"}
 FILES = sorted(MANIFESTS.rglob("*.yaml"))
 CONTAINERFILE = MANIFESTS / "Containerfile"
 
@@ -97,11 +97,14 @@ def test_what_of_the_host_it_sees():
     assert {v["hostPath"]["path"] for v in agent()["volumes"] if "hostPath" in v} == {
         str(DEFAULT_PINS.parent),
         str(DEFAULT_PATH.parent),
+        "/sys/fs/cgroup",
     }
     mounts = {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in agent()["volumes"]}
     assert all("subPath" not in mount for mount in container()["volumeMounts"])  # the kubelet never renews those
     assert mounts["bpffs"] == str(DEFAULT_PINS.parent)
+    [cgroup] = [mount for mount in container()["volumeMounts"] if mount["name"] == "cgroup"]
+    assert cgroup["readOnly"] is True and cgroup["mountPath"] != "/sys/fs/cgroup"  # there the runtime mounts the pod's own
 
 
 def test_probes_limits_priority_and_updates():
@@ -175,10 +178,9 @@ def test_the_image_copies_what_is_there():
     assert all((MANIFESTS.parent / name).exists() for line in copies for name in line.split())
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, for kubectl kustomize")
 @pytest.mark.parametrize("folder", ["base", "demo"])
 def test_kustomize_builds(folder):
-    done = subprocess.run(["kubectl", "kustomize", MANIFESTS / folder], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([kubectl(), "kustomize", MANIFESTS / folder], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     names = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in built]

@@ -57,6 +57,12 @@ def test_the_observed_pod_tells_the_span(side, own, other, service):
     assert ("client.address" in span.attributes) == (side is Side.SERVER)
 
 
+def test_the_container_where_it_is_known():
+    web = Workload("web-1", "shop", kind="pod", container="nginx")
+    assert span_of(session(server_workload=web)).attributes["k8s.container.name"] == "nginx"
+    assert "k8s.container.name" not in span_of(session(server_workload=pod("web-1"))).attributes
+
+
 def test_a_pod_that_nobody_knows_is_its_address():
     assert span_of(session(server_workload=None)).service == "10.0.0.2"
     assert span_of(session(side=Side.CLIENT)).service == "10.0.0.9"

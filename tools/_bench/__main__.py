@@ -13,7 +13,8 @@ import pytest
 from clovisor_py.errors import ClovisorError, EnvironmentLacking
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from tests.support.load import PACKAGES, lacking
-from tools._bench import kernel, load, machine, memory, replay, served, sessions
+from tools._bench import kernel, load, machine, memory, node, replay, served, sessions
+from tools._bench.node_objects import PER_NODE
 
 INTERRUPTED: Final = 130
 """128 + SIGINT."""
@@ -71,6 +72,15 @@ def memory_command(quick: bool) -> None:
     _memory(quick)
 
 
+@bench.command(name="node")
+@click.option("--pods", type=click.IntRange(1, 200), default=PER_NODE, show_default=True, help="Of this node.")
+@quick_option
+def node_command(pods: int, quick: bool) -> None:
+    """Measure the agent of a full node: its start, one more pod, at rest, memory."""
+    begin()
+    _node(quick, pods)
+
+
 @bench.command(name="replay")
 @quick_option
 def replay_command(quick: bool) -> None:
@@ -104,7 +114,7 @@ def saturation_command(requests: int | None, quick: bool) -> None:
 def all_command(quick: bool) -> None:
     """Run all of these, one after the other."""
     begin(*PACKAGES)
-    for part in (_kernel, _sessions, _served, _memory, _replay):
+    for part in (_kernel, _sessions, _served, _memory, _node, _replay):
         part(quick)
     for family in load.FAMILIES:
         _load(quick, family)
@@ -125,6 +135,13 @@ def _served(quick: bool) -> None:
 
 def _memory(quick: bool) -> None:
     memory.main(seconds=2 if quick else 10)
+
+
+def _node(quick: bool, pods: int = PER_NODE) -> None:
+    if quick:
+        node.main(min(pods, 20), cluster=500, services=50, runs=1, rest_s=2)
+    else:
+        node.main(pods, cluster=10_000, services=1_000, runs=3, rest_s=20)
 
 
 def _replay(quick: bool) -> None:

@@ -20,7 +20,8 @@ from typing import Final
 
 from clovisor_py.errors import ClovisorError
 from tools._bench import machine
-from tools._bench.captures import KINDS, Kind, Shape, write
+from tools._bench.captures import Kind, Shape, write
+from tools._bench.talks import KINDS
 
 CLOVISOR: Final = (sys.executable, "-c", "from clovisor_py.cli.main import main; main()", "replay", "-o", "json")
 COMMON: Final = ("frame.time_epoch", "tcp.stream", "ip.src", "tcp.srcport", "ip.dst", "tcp.dstport")
