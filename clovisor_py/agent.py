@@ -48,7 +48,9 @@ REPAIR_S: Final = 5.0
 READ_OUT: Final = 1024
 """Batches that are read without a look at anything else: more than the ring holds."""
 
-ADOPTED: Final = "took over from one that was killed: connections go on; what it left unread (%d bytes) it had counted itself."
+ADOPTED: Final = (
+    "took over from a predecessor: connections go on; what it left unread (%d bytes) it had counted itself."
+)
 SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
 
 _log = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ ENOUGH: Final = 16
 ENCRYPTED: Final = "encrypted"
 UNKNOWN: Final = "unknown protocol"
 SILENT: Final = "nothing was said"
+WRONG_HINT: Final = "mend the annotation clovisor.io/ports, or the Service's port name"
 TRACE_LABEL: Final = "clovisor.io/trace"
 
 
@@ -209,7 +210,8 @@ def _port(snapshot: Snapshot, pod: Pod, port: Port) -> Iterator[Step]:
 def _unread(title: str, port: Port, reason: str, flows: int) -> Step:
     count = f"{flows:,} connections" if flows > 1 else "a connection"
     if reason != UNKNOWN:
-        return Step(Mark.NOTE, title, f"{count} given up: {reason}", "please report it" if "failed" in reason else "")
+        remedy = "please report it" if "failed" in reason else WRONG_HINT if reason.startswith("hinted") else ""
+        return Step(Mark.NOTE, title, f"{count} given up: {reason}", remedy)
     mark = Mark.NOTE if port.protocols else Mark.PROBLEM
     remedy = f'annotation clovisor.io/ports: "{port.port}=PROTOCOL" (clovisor protocols)' if port.port else ""
     return Step(mark, title, f"protocol unknown on {count}: only counted, with turns and latency", remedy)

@@ -69,7 +69,7 @@ class Service:
         write = partial(_write_event, client, settings.node)
         self.reporter = Reporter(write)
         self.cluster = Cluster(client, settings.node, settings.rules(self._names), self._names)
-        self.fanout = open_urls(settings.exports, queue_limit=settings.export_queue)
+        self.fanout = open_urls(settings.exports, queue_limit=settings.export_queue, later=True)
         by_pod, private = ByPod(), set[int]()
         self.taps = Taps(self.fanout, private)
         sessions = Counting(self.taps, by_pod)

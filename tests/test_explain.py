@@ -179,3 +179,10 @@ def test_a_server_that_answers_what_nobody_asked():
     found = explained(pod)
     assert [(step.mark, step.title) for step in found][3:] == [(PROBLEM, "one direction"), (NOTE, ":80")]
     assert "the opening was not seen" in found[-1].text
+
+
+def test_a_hint_that_the_bytes_refuted():
+    pod = traced(ports=(Port(8080, unread={"hinted redis, but its bytes are not": 2}),))
+    [*_, last] = explained(pod)
+    assert last.text == "2 connections given up: hinted redis, but its bytes are not"
+    assert "clovisor.io/ports" in last.remedy

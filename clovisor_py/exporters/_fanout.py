@@ -5,14 +5,21 @@ One slow or dead exporter costs the others nothing: each has a worker with a que
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 
+from clovisor_py.errors import ExportFailed
+from clovisor_py.exporters._api import Sink
+from clovisor_py.exporters._later import Later
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._worker import CLOSE_S, Ledger, Worker
 from clovisor_py.model.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 class Fanout:
@@ -51,13 +58,24 @@ class Fanout:
         self.close()
 
 
-def open_urls(urls: Sequence[str], *, queue_limit: int) -> Fanout:
-    """A fanout to these export URLs, a URL given twice counting once. Raises UsageError, ExportFailed (none is left open)."""
+def open_urls(urls: Sequence[str], *, queue_limit: int, later: bool = False) -> Fanout:
+    """A fanout to these export URLs, a URL given twice counting once. Raises UsageError, ExportFailed (none is left open).
+
+    With `later`, what cannot be opened now is said, and tried again with every batch.
+    """
     with ExitStack() as undo:
         workers = []
         for url in dict.fromkeys(urls):
-            worker = Worker(url, open_sink(url), queue_limit=queue_limit)
+            worker = Worker(url, _patient(url) if later else open_sink(url), queue_limit=queue_limit)
             undo.callback(worker.close)
             workers.append(worker)
         undo.pop_all()
     return Fanout(workers)
+
+
+def _patient(url: str) -> Sink:
+    try:
+        return open_sink(url)
+    except ExportFailed as error:
+        _log.warning("export %s: %s It is tried again with every batch of sessions.", url, error)
+        return Later(partial(open_sink, url))
