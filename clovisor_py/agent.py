@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import logging
 import time
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
+from clovisor_py.agent_report import Every, Report, Sessions
 from clovisor_py.config import Settings
 from clovisor_py.directory import Directory
 from clovisor_py.errors import TargetGone
 from clovisor_py.exporters._worker import Ledger
-from clovisor_py.flows.crash import Crash
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.kernel import layout
 from clovisor_py.kernel.datapath import Datapath
@@ -29,6 +27,7 @@ from clovisor_py.kernel.links import link_names
 from clovisor_py.kernel.maps import Stats
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.metrics.red import Red
+from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.model.segment import Segment
 from clovisor_py.model.session import Session
 from clovisor_py.outlet import Outlet
@@ -37,6 +36,7 @@ from clovisor_py.protocols._redaction import redaction
 from clovisor_py.sources.live import LiveSource
 from clovisor_py.sources.pcapng import PcapngWriter
 from clovisor_py.sources.throttle import Throttle
+from clovisor_py.troubles import Troubles
 
 SECOND: Final = 1.0
 TICK_S: Final = 0.1
@@ -48,61 +48,10 @@ REPAIR_S: Final = 5.0
 READ_OUT: Final = 1024
 """Batches that are read without a look at anything else: more than the ring holds."""
 
-ADOPTED: Final = (
-    "took over from a predecessor: connections go on; what it left unread (%d bytes) it had counted itself."
-)
+ADOPTED: Final = "took over from a predecessor: connections go on; what it left unread (%d bytes) it had counted itself."
 SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What an agent saw and did not see, up to now."""
-
-    seconds: float
-    """From attaching to the end, or until now."""
-    red: Red
-    shown: Red
-    """Only what was exported."""
-    filtered: int
-    """Sessions that did not match the filter."""
-    pods: Mapping[str, Stats]
-    """Kernel counters by veth name, since it was attached."""
-    engine: Mapping[str, int]
-    unparsed: Sequence[tuple[int, str, int]]
-    """(server port, reason, flows) of what could not be read, most frequent first."""
-    exporters: Mapping[str, Ledger]
-    """By export URL; complete after the end only."""
-    shed_seconds: float
-    """Seconds in which pods were allowed less than the setting."""
-    repairs: int
-    crashes: Mapping[Crash, int] = field(default_factory=dict)
-    """Parsers that failed, and how often."""
-
-
-class Sessions(typing.Protocol):
-    """Where sessions go: a Fanout."""
-
-    def offer(self, sessions: Sequence[Session]) -> None:
-        """Take these. Never blocks."""
-
-    def ledgers(self) -> Mapping[str, Ledger]:
-        """Export URL to its counts."""
-
-
-class Every:
-    """Says once per period that it is time."""
-
-    def __init__(self, period_s: float) -> None:
-        self._period = period_s
-        self._next = time.monotonic() + period_s
-
-    def due(self, now: float) -> bool:
-        if now < self._next:
-            return False
-        self._next = now + self._period
-        return True
 
 
 class Agent:
@@ -111,7 +60,8 @@ class Agent:
     `directory` names both ends of sessions, by default as far as the veths tell. `leave`: what is attached stays, for a
     successor; the lease silences it meanwhile. `lost` hears of a veth that has vanished, which is logged otherwise.
     `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those; `protocols`: name
-    to protocol, by default all that are installed; `writer` gets every segment that was captured.
+    to protocol, by default all that are installed; `writer` gets every segment that was captured. Of interfaces in `private`
+    nothing is counted by `red` and `tcp`. `strangers`: see Pipeline.
     """
 
     def __init__(
@@ -127,6 +77,8 @@ class Agent:
         directory: Directory | None = None,
         leave: bool = False,
         lost: Callable[[Veth], None] | None = None,
+        private: Container[int] = (),
+        strangers: bool = True,
     ) -> None:
         self.settings = settings
         self._leave = leave
@@ -135,6 +87,9 @@ class Agent:
         self._fanout = fanout
         self._outlet = Outlet(fanout.offer, keep, limit, directory)
         self.directory = self._outlet.directory
+        self.tcp = Tcp(self.directory.name, self.directory.addresses)
+        """Of all connections, read or not."""
+        self.red.private = self.tcp.private = private
         self._writer = writer
         self._started = self._ended = 0.0
         self.pipeline = Pipeline(
@@ -144,7 +99,11 @@ class Agent:
             flow_idle_s=settings.flow_idle_s,
             protocols=protocols,
             redaction=redaction(settings.redact),
+            begun=self._outlet.joining.begun,
+            strangers=strangers,
         )
+        self.troubles = Troubles(_log)
+        """What the kernel refused of a veth, or of one look; the agent goes on."""
         self._veths: dict[int, Veth] = {}
         self._last_stats: dict[str, Stats] = {}
         self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
@@ -207,12 +166,22 @@ class Agent:
         self._deliver(self.pipeline.retell(self.source.now_ns()))
 
     def drop(self, ifindex: int) -> None:
-        """Trace it no more, whether or not it is still there; what was captured is read, and its open flows end here."""
+        """Trace it no more, whether or not it is still there; what was captured is read, and its open flows end here.
+
+        That holds also where detaching raises a ClovisorError: what stays attached then is a stray of which nothing is read.
+        """
+        try:
+            self.datapath.detach(ifindex)
+        finally:
+            self._read_out()
+            self.forget(ifindex)
+
+    def forget(self, ifindex: int) -> None:
+        """Its open flows end here, and nobody knows it any more. What is attached and what is in the ring are let be."""
         veth = self._veths.pop(ifindex, None)
-        self.datapath.detach(ifindex)
-        self._read_out()
         self._deliver(self.pipeline.drop(ifindex, self.source.now_ns()))
         self.directory.remove(ifindex)
+        self._outlet.losses.forget(ifindex)
         self._charged.pop(ifindex, None)
         if veth is not None:
             self._last_stats.pop(veth.name, None)
@@ -239,7 +208,7 @@ class Agent:
             if shed.due(now):
                 self._shed(now)
             if sweep.due(now):
-                self.datapath.sweep(int(self.settings.flow_idle_s * 1e9))
+                self._sweep()
             if repair.due(now):
                 self._repair()
             if turn is not None:
@@ -270,9 +239,18 @@ class Agent:
         """Pods are allowed less than the setting, now."""
         return self._throttle.shedding
 
+    @property
+    def allowed(self) -> float:
+        """What part of the setting the busiest pods are allowed, now: 1 unless `shedding`."""
+        return self._throttle.ceiling / self._throttle.most if self._throttle.most else 1.0
+
     def ledgers(self) -> Mapping[str, Ledger]:
         """Export URL to its counts, as they are now."""
         return self._fanout.ledgers()
+
+    def tracing(self) -> dict[str, int]:
+        """What became of trace contexts, by `PART EVENT`."""
+        return self._outlet.counts()
 
     @property
     def red(self) -> Red:
@@ -315,9 +293,11 @@ class Agent:
 
     def _look(self) -> None:
         """Fetch the kernel's counters while they are there."""
+        now_ns, losses = self.source.now_ns(), self._outlet.losses
         for ifindex, veth in self._veths.items():
             if (stats := self.datapath.stats(ifindex)) is not None:
                 self._last_stats[veth.name] = stats
+                losses.look(ifindex, now_ns, sum(stats[counter] for counter in layout.LOSSES))
 
     def _keep_house(self) -> None:
         self.datapath.heartbeat()
@@ -336,10 +316,16 @@ class Agent:
             return
         self._look()
         del self._veths[veth.ifindex]
-        self.datapath.detach(veth.ifindex)
+        with self.troubles.at(f"clearing up after {veth.name}"):
+            self.datapath.detach(veth.ifindex)
         self.directory.remove(veth.ifindex)
         rest = f"{len(self._veths)} go on" if self._veths else "nothing is left to trace"
         _log.warning("%s (%s) has vanished; %s.", veth.name, veth.label, rest)
+
+    def _sweep(self) -> None:
+        now_ns, look = self.source.now_ns(), self.tcp.look
+        self.datapath.sweep(int(self.settings.flow_idle_s * 1e9), lambda place, fields, over: look(place, fields, over, now_ns))
+        self.tcp.done()
 
     def _shed(self, now: float) -> None:
         """Hold ourselves to the share, by what the time since the last look cost."""
@@ -373,11 +359,17 @@ class Agent:
         return heaviest, behind
 
     def _repair(self) -> None:
-        for ifindex in self.datapath.broken():
-            veth = self._veths[ifindex]
-            try:
-                if self.datapath.repair(ifindex):
-                    self._repairs += 1
-                    _log.warning("our filters on %s had been removed or overtaken; they are back.", veth.name)
-            except TargetGone:
-                self._lose(veth)
+        broken: list[int] = []
+        with self.troubles.at("looking whether our filters are in place"):
+            broken = self.datapath.broken()
+        for veth in [self._veths[ifindex] for ifindex in broken if ifindex in self._veths]:
+            with self.troubles.at(f"putting our filters on {veth.name} back"):
+                self._repair_one(veth)
+
+    def _repair_one(self, veth: Veth) -> None:
+        try:
+            if self.datapath.repair(veth.ifindex):
+                self._repairs += 1
+                _log.warning("our filters on %s had been removed or overtaken; they are back.", veth.name)
+        except TargetGone:
+            self._lose(veth)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+CPU_SHARES: Final = (0.05, 64.0)
+"""The least with which it gets anything read, and more cores than one process of Python ever uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class Settings:
 
     flow_idle_s: float = 120.0
     """A connection that said nothing for so long is forgotten (keep-alive ones come back as mid-stream)."""
+
+    sample: float = 1.0
+    """Share of the sessions that `clovisor agent` makes spans of, by trace id, where the application has not decided itself
+    (the flag of its context counts first). What failed, and what took a second, is a span anyway; metrics count everything."""
 
     export_queue: int = 8192
     """Sessions that wait for one exporter; beyond it the oldest are dropped and counted."""

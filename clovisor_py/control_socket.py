@@ -41,8 +41,10 @@ CONNECTIONS: Final = 16
 PATIENCE_S: Final = 10.0
 """A connection that takes longer, in whatever way, is closed (`refused["too slow"]`): it holds one of CONNECTIONS."""
 LOOK_S: Final = 1.0
-"""How late that may be noticed."""
+"""How late that may be noticed; and how long nobody is let in when the process has no file descriptor left."""
 CHUNK: Final = 64 * 1024
+VIEW: Final = "view"
+"""The request for what was counted (`metrics.view`); who serves has an answer of its own for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +88,13 @@ class ControlSocket:
         self._snapshot = Snapshot()
         self._answer: Answer = self.answer
         self._thread: threading.Thread | None = None
+        self._connections: dict[socket.socket, _Connection] = {}
+        self._resting = 0.0
+        """Until then (monotonic, s) nobody is let in; 0 while there is no reason to rest. Both are the thread's."""
         self.refused: Counter[str] = Counter()
-        """Connections that got no answer: `too many`, `too slow`, `too long`, `gone`."""
+        """Connections that got no answer: `too many`, `too slow`, `too long`, `gone`, `failed` (a fault of ours); and
+        `no file descriptor`: how often nobody could be let in.
+        """
 
     def publish(self, snapshot: Snapshot) -> None:
         """From now on answers come from this one. Costs an assignment."""
@@ -146,63 +153,81 @@ class ControlSocket:
     # The thread.
 
     def _run(self) -> None:
-        connections: dict[socket.socket, _Connection] = {}
         while True:
             for key, _ in self._selector.select(LOOK_S):
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
                 if sock is self._woken:
-                    for each in list(connections):
-                        self._drop(connections, each)
-                    self._selector.close()
+                    self._end()
                     return
                 if sock is self._listener:
-                    self._accept(connections)
-                elif sock in connections:
-                    self._go_on(connections, sock)
-            now = time.monotonic()
-            for sock in [sock for sock, one in connections.items() if one.until <= now]:
-                self._drop(connections, sock, "too slow")
+                    self._accept()
+                elif sock in self._connections:
+                    self._serve(sock)
+            self._look(time.monotonic())
 
-    def _accept(self, connections: dict[socket.socket, _Connection]) -> None:
+    def _end(self) -> None:
+        for sock in list(self._connections):
+            self._drop(sock)
+        self._selector.close()
+
+    def _look(self, now: float) -> None:
+        for sock in [sock for sock, one in self._connections.items() if one.until <= now]:
+            self._drop(sock, "too slow")
+        if self._resting and self._resting <= now:
+            self._resting = 0.0
+            self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError as error:  # it went away again, or there is no file descriptor left for it
+        except (BlockingIOError, ConnectionAbortedError):
             self.refused["gone"] += 1
-            _log.debug("a connection could not be accepted: %s", error)
             return
-        if len(connections) >= CONNECTIONS:
+        except OSError as error:
+            _log.debug("a connection could not be accepted: %s", error)
+            self.refused["no file descriptor"] += 1
+            self._selector.unregister(self._listener)  # who waits there keeps it readable, which would have us spin
+            self._resting = time.monotonic() + LOOK_S
+            return
+        if len(self._connections) >= CONNECTIONS:
             self.refused["too many"] += 1
             sock.close()
             return
         sock.setblocking(False)
-        connections[sock] = _Connection(time.monotonic() + PATIENCE_S)
+        self._connections[sock] = _Connection(time.monotonic() + PATIENCE_S)
         self._selector.register(sock, selectors.EVENT_READ)
 
-    def _drop(self, connections: dict[socket.socket, _Connection], sock: socket.socket, refused: str = "") -> None:
-        self.refused[refused] += bool(refused)
-        del connections[sock]
+    def _drop(self, sock: socket.socket, refused: str = "") -> None:
+        if refused:
+            self.refused[refused] += 1
+        del self._connections[sock]
         self._selector.unregister(sock)
         sock.close()
 
-    def _go_on(self, connections: dict[socket.socket, _Connection], sock: socket.socket) -> None:
-        """Read some more of the request, or write some more of the answer."""
-        one = connections[sock]
+    def _serve(self, sock: socket.socket) -> None:
+        """Whatever happens to one connection, the others still want their answers."""
         try:
-            if one.answer is None:
-                self._read(connections, sock, one)
-            else:
-                one.answer = one.answer[sock.send(one.answer[:CHUNK]) :]
+            self._go_on(sock, self._connections[sock])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             _log.debug("who asked has gone (%s)", error)
-            self._drop(connections, sock, "gone")
-            return
-        if one.answer is not None and not one.answer:
-            self._drop(connections, sock)
+            self._drop(sock, "gone")
+        except Exception as error:  # noqa: BLE001
+            _log.error("a connection to the control socket failed: please report it.", exc_info=error)
+            self._drop(sock, "failed")
 
-    def _read(self, connections: dict[socket.socket, _Connection], sock: socket.socket, one: _Connection) -> None:
+    def _go_on(self, sock: socket.socket, one: _Connection) -> None:
+        """Read some more of the request, or write some more of the answer."""
+        if one.answer is None:
+            self._read(sock, one)
+        else:
+            one.answer = one.answer[sock.send(one.answer[:CHUNK]) :]
+        if one.answer is not None and not one.answer:
+            self._drop(sock)
+
+    def _read(self, sock: socket.socket, one: _Connection) -> None:
         data = sock.recv(REQUEST_BYTES)
         one.request += data
         line, ended, _ = bytes(one.request).partition(b"\n")
@@ -212,7 +237,7 @@ class ControlSocket:
         elif ended:
             one.answer = self._answered(line, sock)
             if one.answer is None:
-                del connections[sock]
+                del self._connections[sock]
                 return
         elif not data:
             raise ConnectionResetError("it ended before its request did")
@@ -238,7 +263,7 @@ class ControlSocket:
         self._selector.unregister(sock)
         try:
             take(sock, request)
-        except ClovisorError:
+        except BaseException:  # whatever it was, it is told over this connection
             self._selector.register(sock, selectors.EVENT_READ)
             raise
 

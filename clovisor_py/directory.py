@@ -15,6 +15,9 @@ from clovisor_py.model.workload import Workload
 class Directory:
     """Filled as pods are attached, read for every session."""
 
+    addresses = True
+    """Who has no name may be called by the address in what is counted: an operator looks at it, and no time series is made."""
+
     def __init__(self) -> None:
         self._by_interface: dict[int, Workload] = {}
         self._by_ip: dict[str, Workload] = {}

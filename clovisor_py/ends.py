@@ -76,6 +76,14 @@ class EndFinder:
         """The veth is another pod's from now on, or nobody's."""
         self._answered.forget(interface)
 
+    def counts(self) -> dict[str, int]:
+        """What was asked for and not to be had."""
+        asked = self._translation
+        found = {"answers forgotten": self._answered.forgotten}
+        if asked is not None:
+            found |= {f"translations {name}": getattr(asked, name) for name in ("asked", "failed", "skipped")}
+        return found
+
     def _look(self, session: Session, own: Workload | None) -> Ends:
         client, server = self._at(session, session.client), self._at(session, session.server)
         if session.side is Side.CLIENT:

@@ -6,6 +6,8 @@ exits with `exit_status`; no library's own exception gets past the module that c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ClovisorError(Exception):
     """Something that the operator has to know; `str(error)` says what happened and what to do."""
@@ -37,6 +39,22 @@ class TargetGone(ClovisorError):
 
 class ExportFailed(ClovisorError):
     """An exporter could not deliver a batch; the worker counts it and goes on."""
+
+
+class ExportInterrupted(ExportFailed):
+    """A batch that was delivered in part, or that its receiver wants later: in `retry_after_s` seconds, if that is not 0.
+
+    `sent` and `dropped` (reason to number) tell of the sessions of this batch what is settled, in all attempts together; the
+    next attempt goes on with the others.
+    """
+
+    def __init__(
+        self, text: str, *, retry_after_s: float = 0.0, sent: int = 0, dropped: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+        self.sent = sent
+        self.dropped = dropped or {}
 
 
 class SinkGone(ExportFailed):

@@ -80,6 +80,8 @@ def _agent(snapshot: Snapshot, now: float) -> Iterator[Step]:
     if now - snapshot.taken > STALE_S:
         text = f"it last said something {ago(now - snapshot.taken)}: what follows may be no longer so"
         yield Step(Mark.PROBLEM, "agent", text, "see its log")
+    for problem in snapshot.problems:
+        yield Step(Mark.NOTE, "agent", problem)
     away = [each for each in snapshot.resources if not each.synced]
     if away:
         names = ", ".join(each.name for each in away)
@@ -92,32 +94,44 @@ def _pod(snapshot: Snapshot, pod: Pod, now: float) -> Iterator[Step]:
         where = f"it runs on {pod.node}" if pod.node else "no node has been chosen for it"
         yield Step(Mark.PROBLEM, "node", f"{where}, and this is {snapshot.node}", "ask the agent there")
         return
-    if not pod.selected and pod.state is State.TRACED:
-        text = f"{pod.because or f'no label {TRACE_LABEL}'}; traced only for as long as `clovisor trace` looks at it"
-        yield Step(Mark.NOTE, "selected", text, f"clovisor enable pod/{pod.name} -n {pod.namespace}")
-    elif not pod.selected:
-        remedy = f"clovisor enable pod/{pod.name} -n {pod.namespace}"
-        yield Step(Mark.PROBLEM, "selected", pod.because or f"no label {TRACE_LABEL}", remedy)
+    mistakes = [Step(Mark.NOTE, "mistake", mistake) for mistake in pod.mistakes]
+    selected = _selected(pod)
+    if selected is not None and selected.mark is Mark.PROBLEM:
+        yield from (*mistakes, selected)
         return
-    else:
-        yield Step(Mark.OK, "selected", pod.because)
+    yield from [selected] if selected is not None else []
+    yield from mistakes
     if stopped := _place(pod):
         yield stopped
         return
     yield _veth(pod, now)
     if pod.problem:
-        yield Step(Mark.NOTE, "problem", f"{ago(now - pod.problem_at)}: {pod.problem}")
+        when = f"{ago(now - pod.problem_at)}: " if pod.problem_at else ""
+        yield Step(Mark.NOTE, "problem", f"{when}{pod.problem}")
     yield from _traffic(snapshot, pod)
     for port in pod.ports:
         yield from _port(snapshot, pod, port)
+
+
+def _selected(pod: Pod) -> Step | None:
+    """None where it makes no difference: to enable a pod without a veth would not help."""
+    if pod.selected:
+        return Step(Mark.OK, "selected", pod.because)
+    if pod.state is State.HOST_NETWORK:
+        return None
+    because, remedy = pod.because or f"no label {TRACE_LABEL}", f"clovisor enable pod/{pod.name} -n {pod.namespace}"
+    if pod.state is State.TRACED:
+        text = f"{because}; traced only for as long as `clovisor trace` looks at it"
+        return Step(Mark.NOTE, "selected", text, remedy)
+    return Step(Mark.PROBLEM, "selected", because, remedy)
 
 
 def _place(pod: Pod) -> Step | None:
     """What keeps a pod that was chosen from being attached to."""
     problem = pod.problem.rstrip(".")
     if pod.state is State.HOST_NETWORK:
-        text = "it uses its host's network, and so has no veth of its own"
-        return Step(Mark.PROBLEM, "network", text, "clovisor trace INTERFACE sees the whole host")
+        text = "it uses its host's network, and so has no veth of its own: it cannot be traced, enabled or not"
+        return Step(Mark.PROBLEM, "network", text, "trace the pods that it talks to: they are the other end")
     if pod.state is State.NOT_RUNNING:
         return Step(Mark.PROBLEM, "running", problem or "it does not run, or has no address yet", f"kubectl get pod {pod.name}")
     if pod.state is State.NO_VETH:
@@ -132,11 +146,11 @@ def _place(pod: Pod) -> Step | None:
 
 def _veth(pod: Pod, now: float) -> Step:
     behind = f" (namespace id {pod.netnsid})" if pod.netnsid is not None else ""
-    attached = f"{pod.veth}{behind}, filters attached {ago(now - pod.since)}"
+    attached = f"{pod.veth}{behind}, traced by this agent for {age(now - pod.since)}"
     if pod.ahead:
-        text = f"{attached}, but {pod.ahead} runs before them and may keep packets from us"
+        text = f"{attached}, but {pod.ahead} runs before our filters and may keep packets from us"
         return Step(Mark.PROBLEM, "veth", text, f"tc filter show dev {pod.veth} ingress; bpftool net show dev {pod.veth}")
-    return Step(Mark.OK, "veth", f"{attached}, ours is first")
+    return Step(Mark.OK, "veth", f"{attached}, our filters come first")
 
 
 def _traffic(snapshot: Snapshot, pod: Pod) -> Iterator[Step]:

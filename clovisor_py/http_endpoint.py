@@ -39,6 +39,12 @@ class Page(NamedTuple):
     content_type: str = TEXT
 
 
+def host_and_port(text: str) -> tuple[str | None, str]:
+    """Takes `PORT`, `ADDRESS:PORT` or `[ADDRESS]:PORT` apart; None where no address is given. Neither is looked at."""
+    host, colon, port = text.rpartition(":")
+    return (host.removeprefix("[").removesuffix("]") if colon else None), port
+
+
 Check = Callable[[], str]
 """Empty where all is well, else a sentence. Must not block."""
 
@@ -70,8 +76,10 @@ class HttpEndpoint:
         try:
             self._server = _Server(host, port, self.page, self.refused)
         except OSError as error:
-            why = error.strerror or error
-            raise EnvironmentLacking(f"port {port} for metrics and probes cannot be had ({why}): set http_port.") from error
+            why, where, setting = error.strerror or error, f" of {host}" if host else "", "http_host or " if host else ""
+            raise EnvironmentLacking(
+                f"port {port}{where} for metrics and probes cannot be had ({why}): set {setting}http_port."
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name="http endpoint", daemon=True)
         self._thread.start()
         return int(self._server.server_address[1])

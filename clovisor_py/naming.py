@@ -33,8 +33,10 @@ class Containers(NamedTuple):
 class ClusterDirectory(Directory):
     """A Directory that asks the cluster's index. `assign` a workload to a veth before it is traced.
 
-    `container_of`: cgroup id to container id, empty where unknown.
+    `container_of`: cgroup id to container id, empty where unknown. `elsewhere`: whether a pod is traced on another node.
     """
+
+    addresses = False
 
     def __init__(
         self,
@@ -42,8 +44,10 @@ class ClusterDirectory(Directory):
         container_of: Callable[[int], str] = lambda _: "",
         translation: Translation | None = None,
         is_external: IsExternal = lambda namespace, name: False,
+        elsewhere: Callable[[Workload], bool] = lambda _: False,
     ) -> None:
         super().__init__()
+        self._elsewhere = elsewhere
         self._ends, self._container_of = EndFinder(resolve, translation, is_external), container_of
         self._own: dict[int, Workload] = {}
         self._containers: dict[int, Containers] = {}
@@ -68,6 +72,10 @@ class ClusterDirectory(Directory):
     def add(self, interface: int, name: str, addresses: object) -> None:
         """Nothing to learn from: `assign` has said who it is."""
 
+    def counts(self) -> dict[str, int]:
+        """What was asked for to name ends, and not to be had."""
+        return self._ends.counts()
+
     def remove(self, interface: int) -> None:
         """It is traced no more."""
         self._containers.pop(interface, None)
@@ -76,14 +84,14 @@ class ClusterDirectory(Directory):
             self._traced.discard(workload.uid)
 
     def name(self, session: Session) -> None:
-        """Put workloads on both ends, and say whether the other end is traced here, too."""
+        """Put workloads on both ends, and say whether the other end is traced, too: here, or on its own node."""
         client, server, alike = self._ends.find(session, self._own.get(session.interface))
         if session.side is Side.CLIENT:
             client, peer = self._in_container(session, client), server
         else:
             server, peer = self._in_container(session, server), client
         session.client_workload, session.server_workload = client, server
-        session.peer_traced = alike and peer is not None and peer.uid in self._traced
+        session.peer_traced = alike and peer is not None and (peer.uid in self._traced or self._elsewhere(peer))
 
     def _in_container(self, session: Session, own: Workload | None) -> Workload | None:
         """The traced pod's own end, with its container where that is known."""

@@ -4,35 +4,33 @@ What is wanted (the pods of this node that are to be traced) and what is (the fi
 whenever the API server says something new of it, and for all of them every few seconds, by what is there and not by what was
 done. So a missed event, a crash, a CNI that took filters off or gave a pod another veth all end the same way.
 
-One pod's trouble is its own: it is tried again after ever longer pauses, said once, and the others go on. Without the API
-server everything stays as it was. The datapath is left to a successor when this ends; a new agent touches nothing, and reads
-nothing, before it knows what is wanted.
+One pod's trouble is its own: it is tried again after ever longer pauses, said once, and the others go on; so is a look that
+fails. Without the API server everything stays as it was. The datapath is left to a successor when this ends, but for the pods
+that are private; a new agent touches nothing, and reads nothing, before it knows what is wanted. `node_terms` says what holds
+for a pod, `node_taps` who is traced and private.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import TracebackType
 from typing import Final
 
-from clovisor_py.agent import Agent, Every, Sessions
+from clovisor_py.agent import Agent
+from clovisor_py.agent_report import Every, Sessions
 from clovisor_py.config import Settings
-from clovisor_py.errors import ClovisorError
 from clovisor_py.kernel.cgroups import Cgroups
 from clovisor_py.kernel.conntrack import Conntrack
 from clovisor_py.kernel.links import addresses
-from clovisor_py.kernel.pod_veths import PodVeths
 from clovisor_py.kernel.targets import Veth
-from clovisor_py.kube.cluster import Wanted
-from clovisor_py.kube.egress import permits
 from clovisor_py.kube.objects import Ref
-from clovisor_py.naming import ClusterDirectory, Containers
+from clovisor_py.naming import ClusterDirectory
 from clovisor_py.node_start import await_answers, await_names
+from clovisor_py.node_terms import NodeTerms
+from clovisor_py.node_veths import NodeVeths
 from clovisor_py.protocols._api import Protocol
-from clovisor_py.protocols._redaction import Level, stricter
 from clovisor_py.roster import ClusterView, Local, Report
 from clovisor_py.translation import Translation
 
@@ -47,11 +45,8 @@ BEGINNING_S: Final = 1.0
 ANEW: Final = 12
 """Every so many full comparisons all namespaces are asked for their addresses again, also those that have told them."""
 
-NO_VETH: Final = "NoVeth"
-NOT_ATTACHED: Final = "NotAttached"
 BAD_SETTING: Final = "BadTraceSetting"
-"""Reasons of Events."""
-TAKEN: Final = "its veth {} is that of {}, which the API server still lists at the same address"
+"""Reason of Events."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +55,8 @@ class NodeAgent:
     """From `with` to its end; `run` in between. For one thread.
 
     `sessions` takes what is seen (a Fanout); `report(object, uid, reason, sentence)` and `unsay(object)` tell an operator what
-    is wrong with an object, and that it no longer is.
+    is wrong with an object, and that it no longer is. `private`: see NodeTerms; `sessions` heeds it. `began`: see
+    NodeVeths.
     """
 
     def __init__(
@@ -72,17 +68,14 @@ class NodeAgent:
         *,
         protocols: Mapping[str, Protocol] | None = None,
         private: set[int] | None = None,
+        began: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.private: set[int] = set() if private is None else private
-        """Interfaces that are traced only because somebody looks: their sessions are for nobody else (`sessions` heeds it)."""
-        self.looked_at: Mapping[Ref, str] = {}
-        """Pods of this node that somebody looks at now, and how much is hidden from them at least."""
-        self._redact = settings.redact
-        self._hints: Mapping[int, str] = {}
-        self._conntrack = Conntrack()
-        self.directory = ClusterDirectory(
-            cluster.resolve, Cgroups().container, Translation(self._conntrack, addresses), cluster.is_external
-        )
+        self.pods: dict[Ref, Local] = {}
+        """All pods of this node, traced or not."""
+        self._cluster, self._report = cluster, report
+        self._conntrack, self._cgroups = Conntrack(), Cgroups()
+        self.directory = self._names()
+        private = set() if private is None else private
         self.agent = Agent(
             settings,
             sessions,
@@ -90,42 +83,35 @@ class NodeAgent:
             directory=self.directory,
             leave=True,
             lost=self._lost,
+            private=private,
+            strangers=False,
         )
-        self._cluster, self._report = cluster, report
-        self._veths = PodVeths()
-        self._looked = False
-        """The veths are those of now: once a turn is enough."""
-        self.pods: dict[Ref, Local] = {}
-        """All pods of this node, traced or not."""
+        self.terms = NodeTerms(self.agent, self.directory, cluster, private, settings.redact)
+        self.veths = NodeVeths(self.agent, self.terms, report, self.pods, began)
         self._due: dict[Ref, None] = {}
         """To be looked at, the oldest first."""
-        self._failing: set[Ref] = set()
-        """Of `pods`, those that are to be tried again some time."""
         self._full = Every(FULL_S)
         self._comparisons = 0
         self._retell, self._told = Every(RETELL_S), cluster.protocols_version
         self.started = time.time()
         self.begun = False
         """All pods have been looked at once."""
-        self.moved = 0
-        """Pods whose veth had become another one."""
-        self.strays = 0
-        """Filters of ours that nobody wanted any more, and that were taken off."""
 
     def __enter__(self) -> NodeAgent:
         self.agent.__enter__()
-        self._open_conntrack()
+        self._conntrack.open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.veths.abandon()
         self._conntrack.close()
         self.agent.__exit__(kind, error, trace)
 
-    def _open_conntrack(self) -> None:
-        try:
-            self._conntrack.open()
-        except ClovisorError as error:  # it only names more of who is behind a Service
-            _log.warning("whom Services lead to is told by the API server alone: %s", error)
+    def _names(self) -> ClusterDirectory:
+        """Who is at both ends of a session."""
+        cluster, translation = self._cluster, Translation(self._conntrack, addresses)
+        external, elsewhere = cluster.is_external, cluster.traced_elsewhere
+        return ClusterDirectory(cluster.resolve, self._cgroups.container, translation, external, elsewhere)
 
     def run(self, stop: Callable[[], bool], also: Callable[[float], None] | None = None) -> None:
         """Until `stop()`. `also` is called often, with the monotonic time, for whatever else has to be done in this thread."""
@@ -144,40 +130,54 @@ class NodeAgent:
         self.agent.run(stop, turn)
 
     def finish(self) -> None:
-        """End what is open; what is attached stays."""
+        """End what is open. What is attached stays, but for private pods: a successor must not read what nobody may hear."""
+        self.veths.leave()
         self.agent.finish()
 
     def apply(self, redact: str, hints: Mapping[int, str]) -> None:
         """What holds where nobody says anything of a pod; open connections follow."""
-        self._redact, self._hints = redact, hints
+        self.terms.redact, self.terms.hints = redact, hints
         for local in self.pods.values():
-            self._set_terms(local, local.veth)
+            self._hold(local)
 
     def concern(self, refs: Iterable[Ref]) -> None:
         """Look at these pods again: settings have changed."""
         self._due.update(dict.fromkeys(refs))
 
-    def look_at(self, pods: Mapping[Ref, str]) -> None:
-        """These are traced for as long as they are here, also where nobody enabled them."""
-        before, self.looked_at = self.looked_at, pods
+    def tap(self, pods: Mapping[Ref, str]) -> None:
+        """These are tapped from now on, and no others: pod to how much is to be hidden of it at least.
+
+        Afterwards nothing comes out of them that was read while less was hidden.
+        """
+        before, self.terms.tapped = self.terms.tapped, pods
         for ref in before.keys() | pods.keys():
             if before.get(ref) != pods.get(ref):
                 self._due[ref] = None
-                if (local := self.pods.get(ref)) is not None:
-                    self._set_terms(local, local.veth)
+                if (local := self.pods.get(ref)) is not None and self.terms.traced(local.wanted):
+                    self._hold(local)
+
+    def counts(self) -> dict[str, int]:
+        """What this and its parts count of themselves, by `PART EVENT`."""
+        cgroups = {f"cgroups {name}": getattr(self._cgroups, name) for name in ("readings", "postponed", "beyond")}
+        veths = {"moved": self.veths.moved, "strays": self.veths.strays, "refused": self.agent.troubles.count}
+        own = {**{f"filters {name}": number for name, number in veths.items()}, **self.agent.tracing()}
+        datapath = self.agent.datapath
+        kernel = {"controls refused": datapath.controls_refused, "ring stale bytes": datapath.stale_bytes}
+        return {**own, **cgroups, **self.directory.counts(), **kernel}
+
+    @property
+    def private(self) -> Set[int]:
+        """Interfaces of pods that are tapped and not enabled: what is seen there is for taps alone."""
+        return self.terms.private
+
+    @property
+    def tapped(self) -> Mapping[Ref, str]:
+        """Pods of this node that somebody looks at now, and how much is hidden from them at least."""
+        return self.terms.tapped
 
     def owner_of(self, local: Local) -> str:
         """What controls it in the end: `deployment/cart`; empty where nothing does."""
         return self._cluster.workload(local.wanted.pod).owner
-
-    def redact_of(self, local: Local) -> str:
-        """How much is hidden of a pod: as it says itself, else the agent's settings; or more, where who looks asks for that."""
-        own = Level(local.wanted.decision.redact or self._redact)
-        asked = self.looked_at.get(local.wanted.pod.ref)
-        return own.value if asked is None else stricter(own, asked).value
-
-    def _to_trace(self, wanted: Wanted) -> bool:
-        return wanted.traced or (wanted.pod.ref in self.looked_at and not wanted.obstacle)
 
     def _begin(self) -> None:
         """Everything at once; afterwards nothing of a predecessor is left that nobody wants."""
@@ -187,22 +187,22 @@ class NodeAgent:
         while self._due:
             self._work(time.monotonic(), BEGINNING_S)
             self.agent.datapath.heartbeat()
-        self._remove_strays()
+        self.veths.remove_strays()
         self.begun = True
         traced = sum(local.veth is not None for local in self.pods.values())
         _log.info("%d of the %d pods of this node are traced.", traced, len(self.pods))
 
     def _turn(self, now: float) -> None:
+        self.veths.turn()
         self.concern(self._cluster.take())
         if self._full.due(now):
             self._comparisons += 1
-            self._veths.veths_by_address(anew=self._comparisons % ANEW == 0)
-            self._looked = True
-            self._remove_strays()
+            self.veths.look(anew=self._comparisons % ANEW == 0)
+            self.veths.remove_strays()
             self.concern([*self._cluster.pods(), *self.pods])
             self._cluster.expire()
-        if self._failing:
-            self.concern(ref for ref in self._failing if self.pods[ref].wants(now))
+        if self.veths.failing:
+            self.concern(ref for ref in self.veths.failing if self.pods[ref].wants(now))
         if self._due:
             self._work(now)
         if self._told != self._cluster.protocols_version and self._retell.due(now):
@@ -215,151 +215,48 @@ class NodeAgent:
         while self._due and time.monotonic() < until:
             ref = next(iter(self._due))
             del self._due[ref]
-            self._compare(ref, now)
-        self._looked = False
+            with self.agent.troubles.at(f"looking after {ref}"):
+                self._compare(ref, now)
+        self.veths.turn()
         self.agent.excuse(time.process_time() - cpu)
 
     def _compare(self, ref: Ref, now: float) -> None:
         """One pod, as it is wanted and as it is."""
         wanted, local = self._cluster.wanted(ref), self.pods.get(ref)
         if local is not None and (wanted is None or wanted.pod.uid != local.wanted.pod.uid):
-            self._detach(local)
-            self._clear(local)
+            self.veths.detach(local)
+            self.veths.clear(local)
             del self.pods[ref]
-            self._failing.discard(ref)
             local = None
         if wanted is None:
             return
         if local is None:
             local = self.pods[ref] = Local(wanted)
         before, local.wanted = local.wanted, wanted
-        if local.veth is not None:
-            self._name_containers(local, local.veth)
         if not any(problem.on == ref for problem in wanted.decision.problems):
             self._report.unsay(ref, BAD_SETTING)
         for problem in wanted.decision.problems:
             self._report.say(problem.on, problem.uid, BAD_SETTING, problem.sentence)
-        traced = self._to_trace(wanted)
+        if not self.terms.traced(wanted):
+            self.veths.detach(local)
+            self.veths.clear(local)
+            return
         if local.veth is not None:
-            self._keep_private(local, local.veth)
-        if not traced:
-            self._detach(local)
-            self._clear(local)
-        elif not self._moved(local) and wanted.settings != before.settings:
-            self._set_terms(local, local.veth)
-        if traced and local.veth is None and local.next_try <= now:
-            self._attach(local, now)
+            self.terms.keep(local, local.veth)
+        if self.veths.follow(local) and wanted.settings != before.settings:
+            self._hold(local)
+        if local.veth is None and local.next_try <= now:
+            self.veths.attach(local, now)
 
-    def _moved(self, local: Local) -> bool:
-        """Whether the pod is traced nowhere (any more): its address leads to another veth than its filters are on."""
-        if local.veth is None:
-            return True
-        found = self._find(local)
-        if isinstance(found, Veth) and found.ifindex != local.veth.ifindex:
-            self.moved += 1
-            _log.warning("%s has moved from %s to %s.", local.wanted.pod.ref, local.veth.name, found.name)
-            self._detach(local)
-        return local.veth is None
-
-    def _find(self, local: Local) -> Veth | str:
-        if not self._looked:
-            self._veths.veths_by_address(anew=local.attempts > 1)
-            self._looked = True
-        return self._veths.of(local.wanted.pod.ips)
-
-    def _attach(self, local: Local, now: float) -> None:
-        reason, found = NO_VETH, self._find(local)
-        if isinstance(found, Veth) and (other := self._tracing(found.ifindex)) is not None:
-            if not other.wanted.pod.deleted:
-                found = TAKEN.format(found.name, other.wanted.pod.ref)
-            else:
-                self._detach(other)
-        if isinstance(found, Veth):
-            try:
-                self._put_on(local, found)
-            except ClovisorError as error:
-                reason, found = NOT_ATTACHED, str(error)
-        if isinstance(found, str):
-            self._failing.add(local.wanted.pod.ref)
-            if local.fail(reason, found, now) and not local.wanted.pod.deleted:
-                self._report.say(
-                    local.wanted.pod.ref, local.wanted.pod.uid, reason, f"it cannot be traced: {found.rstrip('.')}."
-                )
-            return
-        self._clear(local)
-
-    def _clear(self, local: Local) -> None:
-        """Nothing hinders it any more."""
-        self._failing.discard(local.wanted.pod.ref)
-        if local.recover():
-            self._report.unsay(local.wanted.pod.ref, NO_VETH)
-            self._report.unsay(local.wanted.pod.ref, NOT_ATTACHED)
-
-    def _put_on(self, local: Local, veth: Veth) -> None:
-        """Names and terms first: they hold from the first segment on."""
-        pod, capture = local.wanted.pod, local.wanted.decision.capture
-        self.directory.assign(veth.ifindex, self._cluster.workload(pod))
-        self._name_containers(local, veth)
-        self._keep_private(local, veth)
-        try:
-            self._set_terms(local, veth)
-            self.agent.add(veth, capture or "detect")
-        except ClovisorError:
-            self.agent.drop(veth.ifindex)
-            self.private.discard(veth.ifindex)
-            raise
-        local.veth, local.since = veth, time.time()
-        _log.info("tracing %s on %s (%s)", pod.ref, veth.name, local.wanted.decision.because)
-
-    def _keep_private(self, local: Local, veth: Veth) -> None:
-        (self.private.discard if local.wanted.traced else self.private.add)(veth.ifindex)
-        self.directory.tell(veth.ifindex, local.wanted.traced)
-
-    def _name_containers(self, local: Local, veth: Veth) -> None:
-        pod = local.wanted.pod
-        self.directory.contain(veth.ifindex, Containers(pod.only_container, pod.containers))
-
-    def _set_terms(self, local: Local, veth: Veth | None) -> None:
-        if veth is None:
-            return
-        decision = local.wanted.decision
-        allowed = None if decision.egress is None else partial(permits, decision.egress)
-        hints, said = {**self._hints, **decision.hints}, partial(self._said, local)
-        self.agent.set_terms(veth.ifindex, hints, self.redact_of(local), decision.capture, allowed, said)
-
-    def _said(self, local: Local, ip: str, port: int) -> str:
-        """What a pod's own port, or a server that it calls, is said to speak."""
-        if ip in local.wanted.pod.ips:
-            return local.wanted.hints.get(port, "")
-        return self._cluster.protocol_at(ip, port)
-
-    def _tracing(self, ifindex: int) -> Local | None:
-        """The pod whose filters are on this veth."""
-        return next((local for local in self.pods.values() if local.veth and local.veth.ifindex == ifindex), None)
-
-    def _detach(self, local: Local) -> None:
-        if local.veth is None:
-            return
-        veth, local.veth = local.veth, None
-        try:
-            self.agent.drop(veth.ifindex)
-        except ClovisorError as error:  # it is a stray now, and is taken off when that can be done
-            _log.warning("%s keeps filters for now: %s", veth.name, error)
-        self.private.discard(veth.ifindex)  # not before: what was open has just ended
-        _log.info("no longer tracing %s on %s", local.wanted.pod.ref, veth.name)
+    def _hold(self, local: Local) -> None:
+        """Its terms have changed."""
+        if local.veth is not None:
+            self.terms.hold(local, local.veth)
 
     def _lost(self, veth: Veth) -> None:
         """It has vanished, mostly with its pod, of which the API server will tell soon; else the pod will get another."""
-        if (local := self._tracing(veth.ifindex)) is not None:
-            self._detach(local)
+        if (local := self.veths.tracing(veth.ifindex)) is not None:
+            self.veths.detach(local)
             self.concern([local.wanted.pod.ref])
         else:
-            self.agent.drop(veth.ifindex)
-
-    def _remove_strays(self) -> None:
-        for ifindex in self.agent.datapath.strays():
-            self.strays += 1
-            try:
-                self.agent.drop(ifindex)
-            except ClovisorError as error:
-                _log.warning("a filter that nobody wants stays for now: %s", error)
+            self.veths.drop(veth.ifindex)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, get_type_hints
 
-from clovisor_py.config import Settings
+from clovisor_py.config import CPU_SHARES, Settings
 from clovisor_py.errors import ClovisorError
 from clovisor_py.exporters._registry import parse
 from clovisor_py.kube.annotations import hint_of
@@ -41,7 +42,7 @@ LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "poll_s": (0.001, 1),
     "busy_poll_s": (0, 1),
     "wake_bytes": (4096, 4 * _MIB),  # half of the ring
-    "cpu_share": (0.05, 64),
+    "cpu_share": CPU_SHARES,
     "pod_bytes_per_s": (1024, 1 << 40),
     "flow_bytes_per_s": (1024, 1 << 40),
     "head_bytes": (64, 65536),  # of the longest segment there is
@@ -49,6 +50,7 @@ LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "request_timeout_s": (0.01, 86400),
     "flow_idle_s": (1, 86400),
     "export_queue": (1, 1 << 20),
+    "sample": (0, 1),
     "http_port": (0, 65535),
 }
 """Lowest and highest; a number that is not here is at least 0."""
@@ -89,6 +91,9 @@ class NodeSettings(Settings):
     http_port: int = 9464
     """Port of /healthz, /readyz and /metrics: the one that OpenTelemetry keeps for Prometheus. 0: none."""
 
+    http_host: str = ""
+    """The one address of this machine at which they are served; empty: all of them, which on a node is its network's, too."""
+
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -125,6 +130,8 @@ def read(name: str, raw: Raw, names: Collection[str]) -> object:
         return _TRUTH[text.lower()]
     if kind in (int, float):
         return _number(name, text, kind)
+    if name == "http_host":
+        return _address(text)
     if kind is Path:
         if not text.startswith("/"):
             raise Misfit(f"{quoted(raw)} does not fit: write a path that begins with /")
@@ -142,6 +149,14 @@ def _written(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join("=".join(map(str, one)) if type(one) is tuple else str(one) for one in value) or "(none)"
     return str(value) if value != "" else "(none)"
+
+
+def _address(text: str) -> str:
+    """An address and not a name: nothing is to be looked up before the agent can tell of itself."""
+    try:
+        return str(ip_address(text)) if text else ""
+    except ValueError as error:
+        raise Misfit(f"{quoted(text)} does not fit: write an IP address of this machine, or nothing for all") from error
 
 
 def _number(name: str, text: str, kind: type) -> float | int:

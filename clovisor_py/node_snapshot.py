@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from clovisor_py import __version__
-from clovisor_py.agent import Every, Sessions
+from clovisor_py.agent_report import Every, Sessions
 from clovisor_py.errors import ClovisorError
 from clovisor_py.exporters._worker import Ledger
 from clovisor_py.kernel.connections import Open, Where, open_connections
@@ -21,12 +21,15 @@ from clovisor_py.kube.policy import FINISHED
 from clovisor_py.kube.watch import State as Watching
 from clovisor_py.metrics.by_pod import ByPod, with_open
 from clovisor_py.model.session import Session
-from clovisor_py.node import NOT_ATTACHED, NodeAgent
+from clovisor_py.node import NodeAgent
+from clovisor_py.node_veths import NOT_ATTACHED
 from clovisor_py.roster import Local
 from clovisor_py.snapshot import Exporter, Pod, Resource, Snapshot, State, Unparsed, count_segments
 
 FULL_S: Final = 5.0
 """How old the counters of a quiet pod may be, and the number of its open connections."""
+WATCHED: Final = ("lists", "watches", "gone", "events", "failures", "unreadable")
+"""Counts of a watch that are told."""
 AHEAD_LOOKS: Final = 8
 """Pods a second whose veths are looked at for programs ahead of ours, at some system calls each."""
 
@@ -64,14 +67,18 @@ class Snapshots:
             pods=tuple(self._pod(local, before) for local in agent.pods.values()),
             resources=tuple(_resource(one) for one in watching),
             exporters=tuple(
-                Exporter(url, one.offered, one.sent, one.waiting, one.dropped) for url, one in core.ledgers().items()
+                Exporter(url, one.offered, one.sent, one.waiting, one.dropped, one.left_out)
+                for url, one in core.ledgers().items()
             ),
             engine={name: count for name, count in report.engine.items() if isinstance(count, int)},
             unparsed=tuple(Unparsed(*row) for row in report.unparsed),
             starting=not agent.begun,
             shedding=core.shedding,
             shed_s=report.shed_seconds,
-            repairs=report.repairs + agent.moved + agent.strays,
+            repairs=report.repairs + agent.veths.moved + agent.veths.strays,
+            own={**agent.counts(), "filters repaired": report.repairs},
+            cpu_share=core.settings.cpu_share,
+            allowed=core.allowed,
         )
         return self._last
 
@@ -98,14 +105,15 @@ class Snapshots:
             state=_state(local),
             selected=decision.traced,
             because=decision.because,
-            problem=local.problem or local.wanted.obstacle or _problems(local),
-            problem_at=local.problem_at,
+            problem=local.problem or local.wanted.obstacle,
+            problem_at=local.problem_at if local.problem else 0.0,
+            mistakes=tuple(mistake.sentence for mistake in decision.problems),
         )
         if veth is None:
             return facts
         facts = facts._replace(veth=veth.name, ifindex=veth.ifindex, netnsid=veth.netnsid, since=local.since)
         facts = facts._replace(ahead=self._ahead.get((pod.uid, veth.ifindex), ""))
-        if (known := before.get((pod.uid, veth.ifindex))) is not None:
+        if (known := before.get((pod.uid, veth.ifindex))) is not None and known.since == local.since:
             return facts._replace(
                 segments=known.segments,
                 bytes=known.bytes,
@@ -131,10 +139,10 @@ class Snapshots:
 
 def _state(local: Local) -> State:
     pod = local.wanted.pod
-    if not local.wanted.decision.traced:
-        return State.TRACED if local.veth is not None else State.NOT_SELECTED  # for who taps it
     if pod.host_network:
-        return State.HOST_NETWORK
+        return State.HOST_NETWORK  # whoever asks for it
+    if not local.wanted.decision.traced:
+        return State.TRACED if local.veth is not None else State.NOT_SELECTED  # it is tapped
     if pod.phase in FINISHED or not pod.ips:
         return State.NOT_RUNNING
     if local.veth is not None:
@@ -142,13 +150,10 @@ def _state(local: Local) -> State:
     return State.REFUSED if local.reason == NOT_ATTACHED else State.NO_VETH
 
 
-def _problems(local: Local) -> str:
-    return " ".join(problem.sentence for problem in local.wanted.decision.problems)
-
-
 def _resource(one: Watching) -> Resource:
     since = 0.0 if one.synced_s is None else time.time() - one.synced_s
-    return Resource(one.name, one.synced_s is not None and not one.problem, since, one.objects, one.problem)
+    counts = {name: getattr(one, name) for name in WATCHED}
+    return Resource(one.name, one.synced_s is not None and not one.problem, since, one.objects, one.problem, counts)
 
 
 class Counting:

@@ -1,7 +1,19 @@
-"""Which pods of this node are tapped, decided once a turn in the engine's thread: what `tap` needs of the node's agent.
+"""Which pods of this node are tapped, decided once a turn in the engine's thread: what `taps` needs of the node's agent.
 
-A tap is a state at a time: asked, begun (its pods are attached, or have said why not), leaving (what was open has been told),
-let go. What its targets mean is looked at once a second, so that a new pod of a tapped Deployment is seen within a second.
+Two facts about a pod, and what follows from them:
+
+  enabled   an operator's mark on it, its owner or its namespace says so (`Wanted.traced`): everybody may hear of it
+  tapped    somebody looks at it now, through `clovisor trace pod/…` (`NodeAgent.tapped`)
+  traced    enabled or tapped: our filters are on its veth
+  private   tapped and not enabled: taps alone may hear of it; no exporter, no metric that names it
+
+A pod hides as much as the strictest of those who tap it asks for. Whenever that changes, what was read at the level of before
+comes out at once and never later (`flows.following`), so a tap that is given a pod's interface from then on sees only what
+hides enough.
+
+A tap goes from stage to stage (`tap.Stage`). One that is leaving gives up at once what is not its alone; the pods that were are
+detached, tell it what was open, and let it go. What its targets mean is looked at once a second, so that a new pod of a tapped
+Deployment is seen within a second.
 """
 
 from __future__ import annotations
@@ -10,16 +22,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from clovisor_py.agent import Every
+from clovisor_py.agent_report import Every
 from clovisor_py.explain import similar
 from clovisor_py.kube.objects import Pod, Ref
 from clovisor_py.node import NodeAgent
-from clovisor_py.protocols._redaction import stricter
 from clovisor_py.roster import Local
 from clovisor_py.snapshot import Pod as Facts
 from clovisor_py.snapshot import Snapshot, count_segments
-from clovisor_py.tap import Tap, Taps, means, wanted_by
+from clovisor_py.tap import Stage, Tap
+from clovisor_py.tap_targets import means
 from clovisor_py.tap_wire import Begun, Tapped
+from clovisor_py.taps import Taps, wanted_by
 
 SECOND: Final = 1.0
 PATIENCE_S: Final = 3.0
@@ -44,31 +57,31 @@ class NodeTaps:
     def turn(self, now: float) -> None:
         """Costs nothing while nobody taps."""
         taps = self._taps.open_now
-        if not taps and not self._node.looked_at:
+        if not taps and not self._node.tapped:
             return
         second = self._second.due(now)
         for tap in taps:
             self._go_on(tap, now, second)
-        self._look_at()
+        self._tell()
         for tap in taps:
             self._follow(tap)
 
     def _go_on(self, tap: Tap, now: float, second: bool) -> None:
-        if tap.over.is_set():
-            self._taps.forget(tap)
-        elif tap.leaving.is_set():
-            if tap.refs:
+        match tap.stage:
+            case Stage.OVER:
+                self._taps.forget(tap)
+            case Stage.LEAVING if tap.refs:
                 self._count(tap)
                 tap.refs = frozenset()  # what is its alone is detached next, and tells then what was open
-            else:
+            case Stage.LEAVING if not tap.interfaces:
                 tap.let_go.set()
-        elif not tap.began:
-            self._begin(tap, now)
-        elif not tap.answered:
-            self._answer(tap, now)
-        elif second:
-            self._look_again(tap)
-            self._count(tap)
+            case Stage.ASKED:
+                self._begin(tap, now)
+            case Stage.AWAITED:
+                self._answer(tap, now)
+            case Stage.OPEN if second:
+                self._look_again(tap)
+                self._count(tap)
 
     def _begin(self, tap: Tap, now: float) -> None:
         tap.began, tap.since = now, time.time()
@@ -94,27 +107,24 @@ class NodeTaps:
             tap.remark(f"{ref} has come")
         tap.refs = now
 
-    def _look_at(self) -> None:
-        """Tell the node's agent; what it had read already of a pod that is hidden more from now on stays where it is."""
-        taps = [tap for tap in self._taps.open_now if not tap.over.is_set()]
-        wanted = wanted_by(taps)
-        if wanted == self._node.looked_at:
-            return
-        levels = {ref: self._node.redact_of(local) for ref in wanted if (local := self._node.pods.get(ref)) is not None}
-        self._node.look_at(wanted)
-        now_ns = self._node.agent.source.now_ns()
-        for ref, level in levels.items():
-            local = self._node.pods[ref]
-            for tap in taps:
-                if local.veth is not None and ref in tap.refs and stricter(level, tap.level).value != level:
-                    tap.not_before.setdefault(local.veth.ifindex, now_ns)
+    def _tell(self) -> None:
+        """The node's agent, which pods are tapped now."""
+        wanted = wanted_by(tap for tap in self._taps.open_now if not tap.over.is_set())
+        if wanted != self._node.tapped:
+            self._node.tap(wanted)
 
     def _follow(self, tap: Tap) -> None:
-        """Where its pods are now; one that is leaving hears what ends with it."""
-        found = frozenset(local.veth.ifindex for local in self._locals(tap) if local.veth is not None)
-        if found != tap.interfaces and not tap.leaving.is_set():
+        """Where its pods are now; one that is leaving keeps those that were its alone, until they have been detached."""
+        if tap.leaving.is_set() and not tap.refs:
+            tap.interfaces &= self._node.private - self._interfaces(self._node.tapped)
+        elif (found := self._interfaces(tap.refs)) != tap.interfaces:
             tap.interfaces = found
             self._count(tap)
+
+    def _interfaces(self, refs: Iterable[Ref]) -> frozenset[int]:
+        """Those of these pods that are traced."""
+        pods = (self._node.pods.get(ref) for ref in refs)
+        return frozenset(local.veth.ifindex for local in pods if local is not None and local.veth is not None)
 
     def _count(self, tap: Tap) -> None:
         for local in self._locals(tap):
@@ -166,7 +176,7 @@ class NodeTaps:
             ips=pod.ips,
             enabled=local.wanted.traced,
             because=local.wanted.decision.because,
-            redact=self._node.redact_of(local),
+            redact=self._node.terms.level(local),
             problem=_obstacle(local) or local.problem,
         )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from clovisor_py.directory import Directory
+from clovisor_py.losses import Losses
 from clovisor_py.metrics.red import Red
 from clovisor_py.model.session import Session
-from clovisor_py.tracing import context
+from clovisor_py.tracing.context import Contexts
+from clovisor_py.tracing.joining import Joining
 
 
 class Outlet:
@@ -31,11 +33,23 @@ class Outlet:
         self._keep = keep
         self._left = limit
         self.directory = Directory() if directory is None else directory
-        self.red = Red()
-        self.shown = self.red if keep is None and limit is None else Red()
+        self.contexts, self.joining = Contexts(), Joining()
+        """What became of trace contexts. The engine is to tell `joining.begun` of requests that carry one."""
+        self.losses = Losses()
+        """What the kernel lost of each pod; empty where nobody tells."""
+        self.red = Red(self.directory.addresses)
+        self.shown = self.red if keep is None and limit is None else Red(self.directory.addresses)
         """The same one where all are shown: counting them again is a twentieth of what a session costs."""
         self.filtered = 0
         """Sessions that did not match."""
+
+    def counts(self) -> dict[str, int]:
+        """What became of trace contexts, and of calls that were to be joined to the requests that they were made for."""
+        joining = self.joining
+        counts = {"joining joined": joining.joined, "joining forgotten": joining.forgotten}
+        counts |= {f"joining unlinked {why}": number for why, number in joining.unlinked.items()}
+        counts |= {f"contexts {form}": number for form, number in self.contexts.found.items()}
+        return counts | {f"contexts malformed {name}": number for name, number in self.contexts.malformed.items()}
 
     @property
     def full(self) -> bool:
@@ -47,11 +61,14 @@ class Outlet:
         if not sessions:
             return
         name, add, keep = self.directory.name, self.red.add, self._keep
+        read, join = self.contexts.read, self.joining.take
+        self.losses.mark(sessions)
         shown = []
         for session in sessions:
             name(session)
             if session.propagation:
-                session.trace = context.read(session.propagation)
+                session.trace = read(session.propagation)
+                join(session)
             add(session)
             if keep is None or keep(session):
                 shown.append(session)

@@ -118,6 +118,7 @@ class Replay:
         pipeline, clock = self._pipeline(), _Clock()
         with CaptureSource(path, self._settings.udp_ports) as source:
             self._outlet.directory = Directory()
+            self._outlet.joining.clear()
             named = 0
             self.read = True
             try:
@@ -162,6 +163,7 @@ class Replay:
             max_flows=MAX_OPEN,
             protocols=self._protocols,
             redaction=redaction(self._settings.redact),
+            begun=self._outlet.joining.begun,
         )
 
     def _feed(self, pipeline: Pipeline, clock: _Clock, batch: list[Segment]) -> None:

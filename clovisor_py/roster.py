@@ -60,6 +60,9 @@ class ClusterView(typing.Protocol):
     def protocols_version(self) -> int:
         """Another one: `protocol_at` may answer otherwise."""
 
+    def traced_elsewhere(self, peer: Workload) -> bool:
+        """Whether the agent of another node traces this pod."""
+
     def workload(self, pod: Pod) -> Workload:
         """A pod of this node as sessions name it."""
 

@@ -16,26 +16,28 @@ from types import TracebackType
 from typing import Final
 
 from clovisor_py import __version__
-from clovisor_py.agent import Every
-from clovisor_py.control_socket import DEFAULT_PATH, ControlSocket
-from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.agent_report import Every
+from clovisor_py.control_socket import DEFAULT_PATH, VIEW, ControlSocket, Request
+from clovisor_py.exporters._fanout import Fanout
 from clovisor_py.flows.detect import by_any_name
 from clovisor_py.http_endpoint import HttpEndpoint
-from clovisor_py.kernel.heap import share_heap
+from clovisor_py.kernel.pod_usage import PodUsage
 from clovisor_py.kube.client import Client
 from clovisor_py.kube.cluster import Cluster
 from clovisor_py.kube.objects import Ref
 from clovisor_py.kube.reporter import Reporter
 from clovisor_py.metrics.by_pod import ByPod
 from clovisor_py.metrics.exposition import Exposition
+from clovisor_py.metrics.view import take
 from clovisor_py.node import NodeAgent
 from clovisor_py.node_settings import NodeSettings, differences
 from clovisor_py.node_snapshot import Counting, Snapshots
 from clovisor_py.node_taps import NodeTaps
+from clovisor_py.own_problems import SETTINGS_REFUSED, UNKNOWN_NODE, OwnProblems
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.settings_file import SettingsFile
-from clovisor_py.snapshot import Pod, Snapshot, State
-from clovisor_py.tap import Taps
+from clovisor_py.snapshot import Json, Pod, Snapshot, State, as_json
+from clovisor_py.taps import Taps
 
 SECOND: Final = 1.0
 HUNG_S: Final = 10.0
@@ -51,7 +53,10 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """From `with` to its end; `run` in between. `settings` has been read from `file`, which is looked at for changes."""
+    """From `with` to its end; `run` in between. `settings` has been read from `file`, which is looked at for changes.
+
+    `fanout` gets the sessions; who opened it closes it, after this.
+    """
 
     def __init__(
         self,
@@ -59,34 +64,41 @@ class Service:
         file: SettingsFile,
         client: Client,
         protocols: Mapping[str, Protocol],
+        fanout: Fanout,
         socket: Path = DEFAULT_PATH,
     ) -> None:
         self._settings, self._file = settings, file
+        self.fanout = fanout
         self._names = frozenset(by_any_name(protocols.values()))
         self._undo = ExitStack()
         self._second = Every(SECOND)
         self._came_round: float | None = None
         write = partial(_write_event, client, settings.node)
         self.reporter = Reporter(write)
+        self._problems = OwnProblems(settings.node, self.reporter)
         self.cluster = Cluster(client, settings.node, settings.rules(self._names), self._names)
-        self.fanout = open_urls(settings.exports, queue_limit=settings.export_queue, later=True)
         by_pod, private = ByPod(), set[int]()
-        self.taps = Taps(self.fanout, private)
+        self.taps = Taps(fanout, private)
         sessions = Counting(self.taps, by_pod)
-        self.node = NodeAgent(settings, sessions, self.cluster, self.reporter, protocols=protocols, private=private)
+        self.node = NodeAgent(
+            settings, sessions, self.cluster, self.reporter, protocols=protocols, private=private, began=by_pod.remove
+        )
         self.node.apply(settings.redact, dict(settings.hints))
         self._node_taps = NodeTaps(self.node, self.taps, settings.node, self.cluster.find)
         self._snapshots = Snapshots(self.node, settings.node, by_pod)
         self.control = ControlSocket(socket, self._find, lambda sock, asked: self.taps.open(sock, asked.targets, asked.redact))
         self.control.publish(Snapshot(settings.node, __version__, self.node.started, time.time(), starting=True))
-        exposition = Exposition(lambda: self.node.agent.red, lambda: self.control.snapshot)
+        self._exposition = Exposition(
+            lambda: self.node.agent.red, lambda: self.control.snapshot, lambda: self.node.agent.tcp, PodUsage(), settings.sample
+        )
+        self._pages_s = 0.0
         self.http_port = settings.http_port
-        self._endpoint = HttpEndpoint(settings.http_port, healthy=self.healthy, ready=self.ready, metrics=exposition.render)
+        self._endpoint = HttpEndpoint(
+            settings.http_port, healthy=self.healthy, ready=self.ready, metrics=self._exposition.render, host=settings.http_host
+        )
 
     def __enter__(self) -> Service:
-        share_heap()
         with ExitStack() as undo:
-            undo.enter_context(self.fanout)
             undo.enter_context(self.reporter)
             undo.enter_context(self.cluster)
             if self.http_port:
@@ -95,7 +107,7 @@ class Service:
             undo.enter_context(self.node)
             undo.callback(self.taps.close)
             undo.enter_context(self.control)
-            self.control.serve()
+            self.control.serve(self._answer)
             self._undo = undo.pop_all()
         return self
 
@@ -118,6 +130,12 @@ class Service:
             return STARTING
         return "" if self.node.begun else NOT_TOLD
 
+    def _answer(self, request: Request) -> Json:
+        """What the control socket tells. Its thread."""
+        if request.what == VIEW:
+            return as_json(take(self.node.agent.red, self.node.agent.tcp, self.node.started))
+        return self.control.answer(request)
+
     def _find(self, namespace: str, name: str) -> Pod | None:
         """What is known of a pod of another node. Any thread."""
         pod = self.cluster.find(Ref("Pod", namespace, name))
@@ -125,18 +143,34 @@ class Service:
 
     def _also(self, now: float) -> None:
         self._came_round = now
+        self._excuse_pages()
         self._node_taps.turn(now)
         just_begun = self.node.begun and self.control.snapshot.starting
         if self._second.due(now) or just_begun:
-            self.control.publish(self._snapshots.take(now, self.cluster.states()))
             self._look_at_settings()
+            self.control.publish(self._snapshot(now))
+
+    def _excuse_pages(self) -> None:
+        spent = self._exposition.cpu_s
+        if spent > self._pages_s:
+            self.node.agent.excuse(spent - self._pages_s)
+            self._pages_s = spent
+
+    def _snapshot(self, now: float) -> Snapshot:
+        taken = self._snapshots.take(now, self.cluster.states())
+        own = {**taken.own, **self.fanout.counts()}
+        own |= {**self.taps.counts(), **self.reporter.counts(), "names forgotten": self.cluster.index.forgotten}
+        own |= {f"endpoint {why}": number for why, number in self._endpoint.refused.copy().items()}
+        own |= {f"socket {why}": number for why, number in self.control.refused.copy().items() if why}
+        wrong = {SETTINGS_REFUSED: self._file.refused, UNKNOWN_NODE: self.cluster.unknown_node()}
+        problems = self._problems.look(wrong)
+        return taken._replace(
+            own=own, readers=len(self.taps.open_now), problems=problems, settings_refused=bool(self._file.refused)
+        )
 
     def _look_at_settings(self) -> None:
         found = self._file.look()
-        if found is None:
-            return
-        if isinstance(found, str):
-            _log.error("%s", found)
+        if found is None or isinstance(found, str):  # why it is refused is said as one of the agent's own problems
             return
         before, self._settings = self._settings, found
         for change in differences(before, found):

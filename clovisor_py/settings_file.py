@@ -1,9 +1,14 @@
 """Settings in three layers: a file (a mounted ConfigMap), the environment (`CLOVISOR_CPU_SHARE`), flags; the last word wins.
 
-A mistake anywhere refuses the whole: the agent starts with a sentence instead, or goes on with what it had. Half of a
-changed file would be settings that nobody wrote. The file is looked at, not watched: the kubelet renews a ConfigMap by
-swapping the symbolic link `..data`, which a look at the file's identity notices on any file system. (It never renews a file
-that is mounted by `subPath`: mount the folder.)
+A running agent refuses a file with a mistake as a whole, and goes on with what it had: half of a changed file would be
+settings that nobody wrote. One that starts (after a crash, a drained node) has nothing to go on with, and a cluster without
+its agents is worse than one setting that is not as wanted: what can be read of the file holds, the rest is the default, and
+`refused` says so for as long as it is so. Only of what is hidden of other people's payloads the default would be too little:
+where a `redact` may have been meant, and cannot be read, it is `strict`. The environment and flags are those of whoever
+starts it, so there a mistake ends the start.
+
+The file is looked at, not watched: the kubelet renews a ConfigMap by swapping the symbolic link `..data`, which a look at the
+file's identity notices on any file system. (It never renews a file that is mounted by `subPath`: mount the folder.)
 """
 
 from __future__ import annotations
@@ -11,29 +16,31 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from clovisor_py.errors import UsageError
 from clovisor_py.kube.egress import quoted
-from clovisor_py.node_settings import DEFAULTS, FIELDS, Misfit, NodeSettings, Raw, read
+from clovisor_py.node_settings import DEFAULTS, FIELDS, Misfit, NodeSettings, read
+from clovisor_py.protocols._redaction import Level
+from clovisor_py.settings_yaml import Said, entries
 
 ENVIRONMENT: Final = "CLOVISOR_"
-MAX_BYTES: Final = 64 * 1024
-"""A settings file has a page; what is longer is another file."""
 MAX_SAID: Final = 5
 """Mistakes that are told at once; the rest is counted."""
 _LINKS: Final = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_(TCP|UDP)(_.*)?)?")
 _URL: Final = re.compile(r"(tcp|udp|sctp)://")
 """What the kubelet sets in every container of a namespace that has a Service named clovisor (or clovisor-http): not for us."""
-_NULL: Final = "tag:yaml.org,2002:null"
+_FLAGS: Final = {"exports": "export", "http_host": "listen", "http_port": "listen", "trace_by_default": "default"}
+"""Flags that are not called as their setting is."""
+_HIDING: Final = "redact"
+UNREADABLE_REDACT: Final = Level.STRICT.value
+"""A level that nobody can read may have been meant to hide more, and what is told cannot be taken back."""
+OLD_STAY: Final = "The settings from before stay."
+DEFAULTS_HOLD: Final = f"Until then each of these is its default, and redact is {UNREADABLE_REDACT} if it may be among them."
 
-Said = tuple[str, str, Raw]
-"""Who says it (`settings.yaml line 3`), which setting, and what."""
 Identity = tuple[str, int, int, int, int]
 
 
@@ -55,14 +62,78 @@ class SettingsFile:
         self._names = frozenset(names)
         self._above = [*_environment(environ or {}), *_flags(flags or {})]
         self._seen: Identity | None = None
-        self._refused = ""
+        self._mistakes: list[str] = []
+        self._said: Set[str] = frozenset()
+        """At the start: the settings that the file has, and nobody above it; and what is wrong with it."""
+        self.refused = ""
+        """What is wrong with the file as it is now, and what holds instead; empty where nothing is wrong."""
         self.current = DEFAULTS
-        """The settings that hold: those that `load` or `reload` gave last."""
+        """The settings that hold: those that `start`, `load` or `reload` gave last."""
+
+    def start(self) -> NodeSettings:
+        """Read all layers for the first time. A mistake of the file costs what it is in, and is `refused`.
+
+        Raises UsageError for one of the environment or a flag.
+        """
+        mistakes = self._mistakes
+        misfits: list[str] = []
+        values = self._read(self._file(mistakes), mistakes, misfits)
+        self._said = values.keys() - {name for _, name, _ in self._above}
+        if len(mistakes) > len(misfits) or _HIDING in misfits:
+            values.setdefault(_HIDING, UNREADABLE_REDACT)
+        if mistakes:
+            self.refused = f"{_few(mistakes)} {DEFAULTS_HOLD}"
+        return self._hold(values)
+
+    def leave_out(self, name: str, why: str) -> bool:
+        """What the file said at the `start` is of no use, as only who used it could tell: the default holds. `why`: a sentence.
+
+        False where it is not the file that says it.
+        """
+        if name not in self._said:
+            return False
+        self._mistakes.append(f"{self.path}: {name}: {why}")
+        self.refused = f"{_few(self._mistakes)} {DEFAULTS_HOLD}"
+        changes: dict[str, Any] = {name: getattr(DEFAULTS, name)}
+        self.current = replace(self.current, **changes)
+        return True
 
     def load(self) -> NodeSettings:
         """Read all layers. Raises UsageError, with a sentence for each mistake."""
         mistakes: list[str] = []
-        said = [*self._file(mistakes), *self._above]
+        values = self._read(self._file(mistakes), mistakes)
+        if mistakes:
+            raise UsageError(_few(mistakes))
+        return self._hold(values)
+
+    def reload(self) -> NodeSettings | str:
+        """Read all layers again: the new settings, or why the old ones stay."""
+        try:
+            settings = self.load()
+        except UsageError as error:
+            self.refused = f"{error} {OLD_STAY}"
+            return self.refused
+        self.refused = ""
+        return settings
+
+    def look(self) -> NodeSettings | str | None:
+        """`reload` if the file is another one than last time; None where nothing is new. Cheap: one `stat`."""
+        if self.path is None or _identity(self.path) == self._seen:
+            return None
+        before, refused = self.current, self.refused
+        found = self.reload()
+        return None if found == before and not refused else found
+
+    def _hold(self, values: dict[str, object]) -> NodeSettings:
+        above: list[str] = []
+        changes: dict[str, Any] = {**values, **self._read(self._above, above)}
+        if above:
+            raise UsageError(_few(above))
+        self.current = NodeSettings(**changes)
+        return self.current
+
+    def _read(self, said: Iterable[Said], mistakes: list[str], misfits: list[str] | None = None) -> dict[str, object]:
+        """The values of one layer by setting; what is wrong with the others, and which of them have values that do not fit."""
         values: dict[str, object] = {}
         for origin, name, raw in said:
             if name not in FIELDS:
@@ -72,93 +143,21 @@ class SettingsFile:
                 values[name] = read(name, raw, self._names)
             except Misfit as error:
                 mistakes.append(f"{origin}: {name}: {error}.")
-        if mistakes:
-            more = [f"And {len(mistakes) - MAX_SAID} more mistakes."] if len(mistakes) > MAX_SAID else []
-            raise UsageError(" ".join([*mistakes[:MAX_SAID], *more]))
-        changes: dict[str, Any] = values
-        self.current = NodeSettings(**changes)
-        return self.current
-
-    def reload(self) -> NodeSettings | str:
-        """Read all layers again: the new settings, or why the old ones stay."""
-        try:
-            settings = self.load()
-        except UsageError as error:
-            self._refused = str(error)
-            return f"{error} The settings from before stay."
-        self._refused = ""
-        return settings
-
-    def look(self) -> NodeSettings | str | None:
-        """`reload` if the file is another one than last time; None where nothing is new. Cheap: one `stat`."""
-        if self.path is None or _identity(self.path) == self._seen:
-            return None
-        before, refused = self.current, self._refused
-        found = self.reload()
-        return None if found == before and not refused else found
+                if misfits is not None:
+                    misfits.append(name)
+        return values
 
     def _file(self, mistakes: list[str]) -> Iterator[Said]:
         if self.path is None:
             return
         self._seen = _identity(self.path)  # before it is read: a change meanwhile is seen by the next look
-        try:
-            yield from _entries(self.path, mistakes)
-        except OSError as error:
-            mistakes.append(f"{self.path} cannot be read ({error.strerror}): check the path and the mount.")
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            line = f" line {mark.line + 1}" if mark is not None else ""
-            star = "; quote what begins with *" if "alias" in str(error) else ""
-            mistakes.append(f"{self.path}{line} is not YAML ({error.problem or error.context}): write 'setting: value'{star}.")
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-            mistakes.append(f"{self.path} is not YAML: write lines of 'setting: value', as UTF-8.")
+        yield from entries(self.path, mistakes)
 
 
-def _entries(path: Path, mistakes: list[str]) -> Iterator[Said]:
-    """The file's keys and values, as text. Raises OSError, YAMLError, UnicodeDecodeError, RecursionError."""
-    root = yaml.compose(_text(path), Loader=yaml.SafeLoader)
-    if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == _NULL):
-        return
-    if not isinstance(root, yaml.MappingNode):
-        mistakes.append(f"{path} is no list of settings: write lines of 'setting: value'.")
-        return
-    lines: dict[str, int] = {}
-    for key, value in root.value:
-        name = key.value if isinstance(key, yaml.ScalarNode) else ""
-        line = key.start_mark.line + 1
-        raw = _raw(value)
-        if lines.setdefault(name, line) != line:
-            mistakes.append(f"{path} line {line}: {name} was given in line {lines[name]} already: leave one out.")
-        elif raw is None:
-            mistakes.append(
-                f"{path} line {line}: {quoted(name)} has more in it than a value or a list: write 'setting: value'."
-            )
-        else:
-            yield f"{path} line {line}", name, raw
-
-
-def _text(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not keep us
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is no file")
-        data = os.read(descriptor, MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_BYTES:
-        raise OSError(0, f"it is longer than {MAX_BYTES // 1024} KiB")
-    return data.decode()
-
-
-def _raw(node: yaml.Node) -> Raw | None:
-    """One text, or several; of a mapping `key=value` each. None: something deeper."""
-    if isinstance(node, yaml.ScalarNode):
-        return "" if node.tag == _NULL else str(node.value)
-    if isinstance(node, yaml.SequenceNode) and all(isinstance(one, yaml.ScalarNode) for one in node.value):
-        return [str(one.value) for one in node.value]
-    if isinstance(node, yaml.MappingNode) and all(isinstance(one, yaml.ScalarNode) for pair in node.value for one in pair):
-        return [f"{key.value}={value.value}" for key, value in node.value]
-    return None
+def _few(mistakes: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"And {len(mistakes) - MAX_SAID} more mistakes."] if len(mistakes) > MAX_SAID else []
+    return " ".join([*mistakes[:MAX_SAID], *more])
 
 
 def _environment(environ: Mapping[str, str]) -> Iterator[Said]:
@@ -174,7 +173,7 @@ def _flags(flags: Mapping[str, object]) -> Iterator[Said]:
         if value is None or value == ():
             continue
         raw = [_item(one) for one in value] if isinstance(value, list | tuple) else _item(value)
-        yield f"--{name.replace('_', '-')}", name, raw
+        yield f"--{_FLAGS.get(name, name.replace('_', '-'))}", name, raw
 
 
 def _item(value: object) -> str:

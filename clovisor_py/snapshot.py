@@ -110,7 +110,7 @@ class Pod(NamedTuple):
     netnsid: int | None = None
     """The id by which the host knows the pod's network namespace."""
     since: float = 0
-    """When the filters were attached."""
+    """When this agent began with it, from where its counters count; filters of an agent before may have been there already."""
     ahead: str = ""
     """The program that runs before ours on its veth; empty where ours is first."""
     segments: tuple[Ended, ...] = ()
@@ -127,6 +127,8 @@ class Pod(NamedTuple):
     problem: str = ""
     """The last thing that went wrong with it, a sentence."""
     problem_at: float = 0
+    mistakes: tuple[str, ...] = ()
+    """What makes no sense in the label and annotations that hold for it, and are passed over: sentences."""
 
     @property
     def ref(self) -> str:
@@ -150,6 +152,8 @@ class Resource(NamedTuple):
     objects: int = 0
     problem: str = ""
     """Why it is not synced: a sentence."""
+    counts: Mapping[str, int] = NOTHING
+    """What happened so far: `lists`, `watches`, `gone` (410), `events`, `failures`, `unreadable` objects."""
 
 
 class Exporter(NamedTuple):
@@ -160,6 +164,8 @@ class Exporter(NamedTuple):
     sent: int = 0
     waiting: int = 0
     dropped: Mapping[str, int] = NOTHING
+    left_out: int = 0
+    """Sessions that sampling kept from it; they were not offered."""
 
 
 class Unparsed(NamedTuple):
@@ -192,9 +198,18 @@ class Snapshot(NamedTuple):
     """For how many seconds that has been so."""
     repairs: int = 0
     """Filters that had been removed or overtaken, and were put back."""
-    problem: str = ""
-    """The agent's last problem that is no pod's: a sentence."""
-    problem_at: float = 0
+    own: Mapping[str, int] = NOTHING
+    """What the agent's parts count of themselves: `PART EVENT` to its number, like `translation skipped`."""
+    cpu_share: float = 0
+    """Cores that the agent may use."""
+    allowed: float = 1
+    """What part of the setting the busiest pods are allowed to send up, now."""
+    readers: int = 0
+    """Who looks at pods now (`clovisor trace pod/…`)."""
+    problems: tuple[str, ...] = ()
+    """What is wrong now with what the agent itself was told (its settings, its node's name): sentences."""
+    settings_refused: bool = False
+    """There is a mistake in the settings file, which does not hold therefore."""
 
 
 class Counted(typing.Protocol):

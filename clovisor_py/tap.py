@@ -1,10 +1,8 @@
-"""Taps: `clovisor trace pod/…` looks at pods of this node through the running agent, which has the only datapath there is.
+"""Tap: one who looks at pods of this node through its agent, which has the only datapath there is. `taps` has all of them.
 
-`Taps` stands between the engine and the exporters. What the engine makes of a pod that somebody taps goes into that one's queue
-as well; what it makes of a pod that nobody enabled (the node traces it for the tap alone) goes nowhere else. The engine's
-thread only puts references into bounded queues, and decides once a turn which pods are tapped; writing is done by a thread for
-each tap. So one who reads slowly loses sessions, which are counted and said, and costs the agent nothing; one who goes away, is
-killed, or hangs is gone within SILENCE_S, and what was traced for him alone is traced no more.
+The engine's thread only puts references into a bounded queue; writing is done by a thread of the tap's own. So one who reads
+slowly loses sessions, which are counted and said, and costs the agent nothing; one who goes away, is killed, or hangs is gone
+within SILENCE_S, and what was traced for him alone is traced no more.
 """
 
 from __future__ import annotations
@@ -16,19 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Final
 
-from clovisor_py.agent import Sessions
-from clovisor_py.errors import ClovisorError, UsageError
-from clovisor_py.exporters._worker import Ledger
-from clovisor_py.kube.objects import Pod, Ref
+from clovisor_py.errors import ClovisorError
+from clovisor_py.kube.objects import Ref
 from clovisor_py.model.session import Session
-from clovisor_py.protocols._redaction import Level, stricter
+from clovisor_py.protocols._redaction import Level
 from clovisor_py.snapshot import Ended
 from clovisor_py.tap_wire import BEAT_S, SILENCE_S, Begun, Finished, line, session_line
 
-TAPS: Final = 8
-"""At once: operators are few, and each costs what encoding its sessions costs. More are refused."""
 QUEUE: Final = 2048
 """Sessions that wait for one tap, at about 2 kB each: a second of a busy node. Beyond, the oldest are lost and counted."""
 WORDS: Final = 256
@@ -41,13 +36,25 @@ LOOK_S: Final = 0.1
 """How late it notices that who taps has had enough."""
 ANSWER_S: Final = 8.0
 """The engine's thread comes round every 20 ms; one that has not for so long hangs."""
-CLOSE_S: Final = 2.0
 
-TOO_MANY: Final = "{} taps are open already, the most that an agent serves at once: end one of them."
+NO_THREAD: Final = "the agent may start no further thread: give it more (the pids limit of its container, or ulimit -u)."
 HANGS: Final = "the agent does not come round: its log says why."
-ENDING: Final = "the agent has ended."
 
 _log = logging.getLogger(__name__)
+
+
+class Stage(Enum):
+    """How far a tap is. It goes from each to the next, and from any to the last two."""
+
+    ASKED = "asked"
+    """Nobody has looked yet what its targets mean."""
+    AWAITED = "awaited"
+    """Its pods are being attached; who taps has no answer yet."""
+    OPEN = "open"
+    LEAVING = "leaving"
+    """Who taps wants no more, or the agent ends: what was open is still told, and counted for the last time."""
+    OVER = "over"
+    """Nobody is told anything any more; whatever was begun for it is to be undone."""
 
 
 class Tap:
@@ -60,8 +67,6 @@ class Tap:
         self.interfaces: frozenset[int] = frozenset()
         self.began = self.since = 0.0
         """When that was done for the first time: monotonic, and since the epoch; s."""
-        self.not_before: dict[int, int] = {}
-        """By interface, ns since the epoch: sessions that began earlier were read while less was hidden than is asked for."""
         self.counted: dict[tuple[Ref, int], tuple[Mapping[tuple[str, str], int], Mapping[tuple[str, str], int]]] = {}
         """(pod, ifindex) to the kernel's counts when it began and when they were read last."""
         self.leaving = threading.Event()
@@ -83,14 +88,17 @@ class Tap:
         self._thread = threading.Thread(target=self._run, name="tap", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Raises ClovisorError where there is no room for a thread; the socket is still the caller's then."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ClovisorError(NO_THREAD) from error
 
     # The engine's thread.
 
     def may_see(self, session: Session) -> bool:
-        """Whether it is of one of its pods, and hides enough."""
-        interface = session.interface
-        return interface in self.interfaces and session.start_ns >= self.not_before.get(interface, 0)
+        """Whether it is of one of its pods. It hides enough: an interface is put here when those who read it know how much."""
+        return session.interface in self.interfaces
 
     def offer(self, sessions: Sequence[Session]) -> None:
         """Take these. Never blocks."""
@@ -114,6 +122,22 @@ class Tap:
     @property
     def answered(self) -> bool:
         return self._answered.is_set()
+
+    @property
+    def stage(self) -> Stage:
+        """As the engine's thread sees it."""
+        if self.over.is_set():
+            return Stage.OVER
+        if self.leaving.is_set():
+            return Stage.LEAVING
+        if not self.began:
+            return Stage.ASKED
+        return Stage.OPEN if self.answered else Stage.AWAITED
+
+    @property
+    def lost(self) -> int:
+        """Sessions that who taps was too slow for."""
+        return self._lost
 
     def remark(self, sentence: str) -> None:
         """Something that who taps should read."""
@@ -206,95 +230,3 @@ def segments(counts: Iterable[tuple[Mapping[tuple[str, str], int], Mapping[tuple
         for place, number in last.items():
             found[place] = found.get(place, 0) + number - first.get(place, 0)
     return tuple(Ended(stage, reason, number) for (stage, reason), number in found.items())
-
-
-class Taps:
-    """All taps, and the way of sessions past them: it is the node agent's `sessions`, and `onwards` gets the rest.
-
-    `private`: interfaces whose sessions are for taps alone; the node agent keeps it.
-    """
-
-    def __init__(self, onwards: Sessions, private: set[int]) -> None:
-        self._onwards, self._private = onwards, private
-        self._lock = threading.Lock()
-        self._taps: tuple[Tap, ...] = ()
-        self._closed = False
-
-    # Any thread.
-
-    def open(self, sock: socket.socket, targets: str, redact: str) -> None:
-        """Serve who asked for this, from now on; the socket is the tap's. Raises UsageError, ClovisorError; never blocks."""
-        tap = Tap(sock, _targets(targets), _level(redact))
-        with self._lock:
-            if self._closed:
-                raise ClovisorError(ENDING)
-            if len(self._taps) >= TAPS:
-                raise ClovisorError(TOO_MANY.format(TAPS))
-            self._taps = (*self._taps, tap)
-        tap.start()
-
-    def close(self) -> None:
-        """End all of them, and say so to those who look."""
-        with self._lock:
-            self._closed, taps = True, self._taps
-        for tap in taps:
-            tap.end(ENDING)
-        until = time.monotonic() + CLOSE_S
-        for tap in taps:
-            tap.join(max(until - time.monotonic(), 0.0))
-
-    # The engine's thread.
-
-    def offer(self, sessions: Sequence[Session]) -> None:
-        """Hand them on. Never blocks."""
-        for tap in self._taps:
-            if mine := [session for session in sessions if tap.may_see(session)]:
-                tap.offer(mine)
-        if self._private:
-            sessions = [session for session in sessions if session.interface not in self._private]
-        self._onwards.offer(sessions)
-
-    def ledgers(self) -> Mapping[str, Ledger]:
-        """Export URL to its counts."""
-        return self._onwards.ledgers()
-
-    @property
-    def open_now(self) -> tuple[Tap, ...]:
-        return self._taps
-
-    def forget(self, tap: Tap) -> None:
-        """It is over."""
-        with self._lock:
-            self._taps = tuple(one for one in self._taps if one is not tap)
-
-
-def wanted_by(taps: Iterable[Tap]) -> dict[Ref, str]:
-    """The pods that are looked at, each with the strictest level that anybody asks for it."""
-    found: dict[Ref, str] = {}
-    for tap in taps:
-        for ref in tap.refs:
-            found[ref] = stricter(found.get(ref, Level.OFF), tap.level).value
-    return found
-
-
-def means(target: Ref, pod: Pod, owner: str) -> bool:
-    """Whether this pod is meant; `owner` is what controls it in the end (`deployment/cart`)."""
-    if target.kind == "Namespace":
-        return pod.ref.namespace == target.name
-    if target.namespace != pod.ref.namespace:
-        return False
-    return target in (pod.ref, pod.owner) or owner == f"{target.kind.lower()}/{target.name}"
-
-
-def _targets(text: str) -> list[Ref]:
-    found = [Ref(*parts) for one in text.split() if len(parts := one.split("/")) == 3]
-    if not found or len(found) != len(text.split()):
-        raise UsageError("a tap names what it wants as KIND/NAMESPACE/NAME: use `clovisor trace pod/NAMESPACE/NAME`.")
-    return found
-
-
-def _level(text: str) -> Level:
-    try:
-        return Level(text or Level.OFF)
-    except ValueError as error:
-        raise UsageError(f"'{text[:20]}' is no level: write off, default or strict.") from error

@@ -1,8 +1,8 @@
 """The other end of a tap: the sessions of pods as the agent of this node sends them, over its control socket.
 
-`TapClient` is opened with what is wanted; `messages` then gives what the agent says, until it ends or is asked to. A word goes
-to the agent every second while somebody reads, so the reader must come back for more: an agent takes silence for a reader
-that hangs.
+`TapClient` is opened with what is wanted; `begin` waits until the agent has its pods, and `messages` gives what it says then,
+until it ends or is asked to. A word goes to the agent every second while somebody reads, so the reader must come back for more:
+an agent takes silence for a reader that hangs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -37,7 +37,7 @@ Message = Session | str | Finished | None
 
 
 class TapClient:
-    """From `with` to its end. Raises EnvironmentLacking where no agent answers, ClovisorError with what it objects."""
+    """From `with` to its end. Raises EnvironmentLacking where there is no agent."""
 
     def __init__(self, path: Path, request: Request) -> None:
         self._path, self._request = path, request._replace(what=TRACE)
@@ -58,6 +58,28 @@ class TapClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._sock.close()
+
+    def begin(self, enough: Callable[[], bool]) -> bool:
+        """Wait for the agent's first word, which is `begun` then; False where there was `enough()` before it came.
+
+        Raises EnvironmentLacking where it says none, ClovisorError with what it objects.
+        """
+        while (text := self._line()) is None:
+            if enough():
+                return False
+            try:
+                self._receive(POLL_S)
+            except ConnectionResetError as error:
+                raise EnvironmentLacking(BUSY.format(self._path)) from error
+        kind, content = self._read(text)
+        if kind == "error":
+            raise ClovisorError(str(content))
+        if kind == "end":
+            raise EnvironmentLacking(GONE.format(self._path, self._facts(Finished, content).why))
+        if kind != "answer":
+            raise EnvironmentLacking(ODD.format(self._path, kind))
+        self.begun = self._facts(Begun, content)
+        return True
 
     def leave(self) -> None:
         """Enough; `messages` goes on with what is on the way, and ends with Finished."""
@@ -95,19 +117,6 @@ class TapClient:
         except OSError as error:
             raise unreachable(self._path, error) from error
         self._heard = time.monotonic()
-        while (text := self._line()) is None:
-            try:
-                self._receive(POLL_S)
-            except ConnectionResetError as error:
-                raise EnvironmentLacking(BUSY.format(self._path)) from error
-        kind, content = self._read(text)
-        if kind == "error":
-            raise ClovisorError(str(content))
-        if kind == "end":
-            raise EnvironmentLacking(GONE.format(self._path, self._facts(Finished, content).why))
-        if kind != "answer":
-            raise EnvironmentLacking(ODD.format(self._path, kind))
-        self.begun = self._facts(Begun, content)
 
     def _line(self) -> bytes | None:
         text, ended, rest = self._data.partition(b"\n")

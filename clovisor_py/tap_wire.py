@@ -5,8 +5,9 @@ The agent begins with `{"answer": Begun}` or `{"error": sentence}`. Then come, i
 line a second, so that one that hangs is told from one that is content, and ends its sending half when it has seen enough.
 
 A session is the list of its fields in a fixed order, times as they are: the other end makes the same Session of it, and
-filters, counts and shows it as if it had been seen there. Two fields stay behind: `head` is raw payload, and `propagation`
-has become `trace`. Public functions raise ValueError for what is no such line.
+filters, counts, shows and exports it as if it had been seen there. Two fields stay behind. `head` is raw payload: the `ids`
+that are made with it go instead. `propagation` is what somebody put into headers: it has become `trace`, and a remark which of
+them were malformed. Public functions raise ValueError for what is no such line.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from clovisor_py.model.session import Outcome, Part, Session, Side, TraceContext
+from clovisor_py.model.message import AttributeValue
+from clovisor_py.model.session import Ids, Outcome, Part, Session, Side, TraceContext
 from clovisor_py.model.workload import Endpoint, Workload
 from clovisor_py.snapshot import Ended as Counted
 from clovisor_py.snapshot import Json, as_json
+from clovisor_py.tracing.context import MALFORMED, void
+from clovisor_py.tracing.ids import to_take_along
 
 TRACE: Final = "trace"
 """The request's `what`."""
@@ -77,6 +81,7 @@ def line(kind: str, content: object) -> bytes:
 def session_line(session: Session) -> bytes:
     """One session."""
     request, response, trace = session.request, session.response, session.trace
+    ids = to_take_along(session)
     fields = [
         session.protocol,
         session.side.value,
@@ -95,7 +100,7 @@ def session_line(session: Session) -> bytes:
         session.truncated,
         session.gap_bytes,
         session.mid_stream,
-        session.attributes,
+        _attributes(session),
         session.seq,
         session.transport,
         _who(session.client_workload),
@@ -103,6 +108,10 @@ def session_line(session: Session) -> bytes:
         None if trace is None else [f"{trace.trace_id:x}", trace.parent_id, trace.format, trace.sampled, trace.state],
         session.connection,
         session.peer_traced,
+        session.caller_span,
+        session.unlinked,
+        session.pod_lost,
+        None if ids is None else [f"{ids.trace:x}", ids.client, ids.server],
     ]
     try:
         return orjson.dumps({"session": fields}) + b"\n"
@@ -123,7 +132,8 @@ def read_session(fields: Json) -> Session:
     """The session of `session_line`."""
     try:
         (protocol, side, interface, start, duration, ttfb, client, server, operation, resource, status, outcome, *rest) = fields
-        (request, response, truncated, gap, mid, attributes, seq, transport, client_is, server_is, trace, whole, peer) = rest
+        (request, response, truncated, gap, mid, attributes, seq, transport, client_is, server_is, trace, *rest) = rest
+        (whole, peer, caller_span, unlinked, pod_lost, ids) = rest
         return Session(
             protocol=protocol,
             side=Side(side),
@@ -150,9 +160,20 @@ def read_session(fields: Json) -> Session:
             trace=None if trace is None else TraceContext(int(trace[0], 16), *trace[1:]),
             connection=whole,
             peer_traced=peer,
+            caller_span=caller_span,
+            unlinked=unlinked,
+            pod_lost=pod_lost,
+            ids=None if ids is None else Ids(int(ids[0], 16), *ids[1:]),
         )
     except TypeError as error:
         raise ValueError(f"no session ({error})") from error
+
+
+def _attributes(session: Session) -> dict[str, AttributeValue]:
+    """With the one remark that a span could not make any more."""
+    if session.propagation and (malformed := void(session.propagation, session.trace)):
+        return {**session.attributes, MALFORMED: list(malformed)}
+    return session.attributes
 
 
 def _who(one: Workload | None) -> tuple[str, ...] | None:

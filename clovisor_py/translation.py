@@ -24,7 +24,10 @@ as `ends` keeps what it made of the answer for as long again."""
 MOST: Final = 4096
 """Connections whose answers are kept, at 0.5 kB each; beyond it the oldest are asked for again."""
 PER_S: Final = 2000
-"""Questions a second, at 20 µs each: a twenty-fifth of a core, for what is a name. Beyond it none is asked (`skipped`)."""
+"""Questions a second, at 20 µs each: a twenty-fifth of a core, for what is a name. Beyond it none is asked (`skipped`). Half
+of them are for whoever comes first; the other half is kept in equal shares for the veths that asked in the second before."""
+AGAIN_S: Final = 60.0
+"""A kernel that cannot be asked at all is asked again so often: somebody may load a module, or permit it."""
 LOOK_S: Final = 5.0
 """How old the list of this node's own addresses may be."""
 
@@ -50,13 +53,17 @@ class Translation:
         self._here: frozenset[str] = frozenset()
         self._looked = self._resumes = float("-inf")
         self._said = False
-        self._second, self._left = float("-inf"), 0
+        self._second = float("-inf")
+        self._common = self._kept_back = self._share = 0
+        """What is left of this second's questions, and how many of those kept back a veth may have."""
+        self._asking: dict[int, int] = {}
+        """Questions that each veth had in this second, by ifindex."""
         self.asked = 0
         """Questions to the kernel."""
         self.failed = 0
         """Of these: it did not answer."""
         self.skipped = 0
-        """Not asked, because there were too many."""
+        """Not asked, because there were too many of that veth, or of all."""
 
     def of(self, session: Session) -> Entry | None:
         """The connection of a session, as both of its ends see it; None where nothing is known of it."""
@@ -67,7 +74,7 @@ class Translation:
             if now < known[0]:
                 return known[1]
             del self._kept[key]
-        if now < self._resumes or not self._affordable(now):
+        if now < self._resumes or not self._affordable(session.interface, now):
             return None
         entry = self._ask(*key, now)
         self._kept[key] = (now + KEEP_S, entry)
@@ -86,12 +93,22 @@ class Translation:
                 self._fail(error)
         return ip in self._here
 
-    def _affordable(self, now: float) -> bool:
+    def _affordable(self, interface: int, now: float) -> bool:
+        """One chatty pod has what nobody else wants, but not the others' shares: nor that of one who is yet to come."""
         if now >= self._second + 1.0:
-            self._second, self._left = now, PER_S
-        self._left -= 1
-        self.skipped += self._left < 0
-        return self._left >= 0
+            self._second, self._common = now, PER_S - PER_S // 2
+            self._kept_back = PER_S // 2
+            self._share = max(1, self._kept_back // (1 + max(1, len(self._asking))))
+            self._asking.clear()
+        asked = self._asking[interface] = self._asking.get(interface, 0) + 1
+        if asked <= self._share and self._kept_back:
+            self._kept_back -= 1
+        elif self._common:
+            self._common -= 1
+        else:
+            self.skipped += 1
+            return False
+        return True
 
     def _ask(self, client: Endpoint, server: Endpoint, transport: str, side: Side, now: float) -> Entry | None:
         ask = self._table.of_client if side is Side.CLIENT else self._table.of_server
@@ -100,7 +117,7 @@ class Translation:
             return ask(client, server, transport)
         except ClovisorError as error:
             self._fail(error)
-            self._resumes = float("inf") if isinstance(error, EnvironmentLacking) else now + KEEP_S
+            self._resumes = now + (AGAIN_S if isinstance(error, EnvironmentLacking) else KEEP_S)
             return None
 
     def _fail(self, error: ClovisorError) -> None:

@@ -27,6 +27,7 @@
 #define CV_BUCKETS 40           /* log2 ns: the last one begins at 9 minutes */
 
 #define CV_OVERTAKEN (32 << 20) /* no receive window is larger by default (tcp_rmem): so far ahead a segment may be of its late elders */
+#define CV_OVERTAKEN_NS 1000000000 /* and so soon after the one before: its elders wait on another CPU, not for a lease */
 #define CV_DETECT_BYTES 65536 /* per direction while the protocol is not known; then the heads of its turns */
 #define CV_CHUNK 16384        /* longest payload of one record; a longer segment becomes several */
 #define CV_CHUNKS 4           /* 64 KiB: the longest GSO segment there is without BIG TCP */

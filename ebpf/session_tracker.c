@@ -95,12 +95,13 @@ INLINE void note_flags(struct cv_session *s, struct packet *p, u32 direction)
 }
 
 /* By how many bytes the payload moves the high-water mark. Two CPUs may carry one direction: a segment that another one overtook
- * was counted with that one, and so the sum is what the stream has, whatever their order. Further ahead than any window is no
- * overtaking, but what passed while nobody looked: there, its own bytes count. */
-INLINE u32 fresh_bytes(struct cv_session *s, struct packet *p, u32 direction)
+ * was counted with that one, and so the sum is what the stream has, whatever their order. Further ahead than any window, or after
+ * a silence, is no overtaking, but what passed while nobody looked: there, its own bytes count. */
+INLINE u32 fresh_bytes(struct cv_session *s, struct packet *p, u32 direction, u64 now)
 {
     struct cv_side *side = &s->side[direction];
     u32 end = p->seq + p->length;
+    bool flowing = (s64)(now - side->last_ns) < CV_OVERTAKEN_NS; /* another CPU's `now` may be later than ours */
 
     if (p->key.transport == IPPROTO_UDP)
         return p->length;
@@ -116,7 +117,7 @@ INLINE u32 fresh_bytes(struct cv_session *s, struct packet *p, u32 direction)
         if ((s32)fresh <= 0)
             return 0;
         if (__sync_val_compare_and_swap(&side->high_seq, high, end) == high)
-            return fresh < CV_OVERTAKEN ? fresh : p->length;
+            return fresh > p->length && !(flowing && fresh < CV_OVERTAKEN) ? p->length : fresh;
     }
     return 0; /* lost three races: those who won, or the next segment, count these bytes */
 }
@@ -139,7 +140,7 @@ INLINE u32 log2_bucket(u64 value)
 INLINE bool follow(struct cv_session *s, struct packet *p, struct cv_stats *st, u32 direction, u32 segs, u64 now)
 {
     struct cv_side *side = &s->side[direction], *other = &s->side[!direction];
-    u32 fresh = fresh_bytes(s, p, direction);
+    u32 fresh = fresh_bytes(s, p, direction, now);
     u64 speaker = s->speaker;
     bool turn = false;
 

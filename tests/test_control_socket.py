@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import selectors
 import socket
 import stat
 import threading
@@ -211,3 +214,77 @@ def test_a_tap_is_handed_over_or_refused(path):
         without.serve()
         with pytest.raises(ClovisorError, match="knows no request 'trace'"):
             ask(Request("trace", targets="Pod/a/b"), path)
+
+
+def test_a_tap_that_fails_in_whatever_way_leaves_the_socket_to_others(path, caplog):
+    """A thread that cannot be started is a RuntimeError; what else there may be is nobody's to foresee."""
+
+    def take(sock, request):
+        raise RuntimeError("can't start new thread")
+
+    with ControlSocket(path, take=take) as made:
+        made.serve()
+        with pytest.raises(ClovisorError, match=r"failed \(RuntimeError\)"):
+            ask(Request("trace", targets="Pod/a/b"), path)
+        assert ask(Request("pod", "a", "b"), path) is None
+    assert "could not be answered" in caplog.text
+
+
+def test_a_fault_with_one_connection_ends_no_other(path, monkeypatch, caplog):
+    with ControlSocket(path) as made:
+        made.serve(lambda _: None)
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.settimeout(5)
+            waiting.connect(str(path))
+            monkeypatch.setattr(ControlSocket, "_read", lambda *_: 1 / 0)
+            with pytest.raises(ConnectionResetError):
+                raw(path, b"{}\n")
+            monkeypatch.undo()
+            waiting.sendall(b'{"what": "x"}\n')
+            assert json.loads(waiting.recv(100)) == {"answer": None}
+        assert made.refused == {"failed": 1}
+    assert "please report" in caplog.text
+
+
+class Poor(selectors.DefaultSelector):
+    """Counts how often somebody is waited for."""
+
+    rounds = 0
+
+    def select(self, timeout=None):
+        Poor.rounds += 1
+        return super().select(timeout)
+
+
+def test_without_file_descriptors_it_waits_for_some(path, monkeypatch):
+    """A listener that cannot accept is readable for ever."""
+    monkeypatch.setattr(module, "LOOK_S", 0.1)
+    monkeypatch.setattr(module.selectors, "DefaultSelector", Poor)
+    poor, accept = threading.Event(), socket.socket.accept
+    poor.set()
+
+    def scarce(sock):
+        if poor.is_set():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    with ControlSocket(path) as made:
+        made.serve()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(path))
+            client.sendall(b'{"what": "pod"}\n')
+            Poor.rounds = 0
+            time.sleep(1)
+            assert Poor.rounds < 40, "it spins"
+            assert made.refused["no file descriptor"] > 1
+            poor.clear()
+            assert json.loads(client.recv(100)) == {"answer": None}, "who waited is served"
+
+
+def test_only_what_was_refused_is_counted(server, path):
+    for _ in range(3):
+        ask(Request("snapshot"), path)
+    server.close()
+    assert server.refused == {}

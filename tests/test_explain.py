@@ -32,7 +32,7 @@ def test_a_pod_that_is_traced():
     assert [(step.mark, step.title) for step in found] == WELL
     assert [step.text for step in found] == [
         "label clovisor.io/trace=true on deployment/cart",
-        "veth3f2a (namespace id 4), filters attached 12 min ago, ours is first",
+        "veth3f2a (namespace id 4), traced by this agent for 12 min, our filters come first",
         "81,332 segments seen, 0 lost",
     ]
     assert verdict(traced(), found) == "It is traced."
@@ -60,11 +60,34 @@ def test_what_stops_it_is_the_last_thing_said(changes, title, said):
     assert verdict(pod, found) == "It is not traced."
 
 
+def test_a_pod_that_cannot_be_traced_is_not_to_be_enabled():
+    """Seen by an operator: `clovisor enable` was the remedy for a pod on the host's network, and did nothing."""
+    [step] = explained(traced(state=State.HOST_NETWORK, selected=False, because="no label clovisor.io/trace", veth=""))
+    assert (step.mark, step.title) == (PROBLEM, "network")
+    assert "enabled or not" in step.text and "enable" not in step.remedy
+
+
+BAD = tuple(f"annotation clovisor.io/ports on pod/cart: 'x{number}' names no port." for number in range(5))
+
+
+def test_each_mistake_is_a_step_of_its_own():
+    found = explained(traced(mistakes=BAD))
+    assert [step.text for step in found if step.title == "mistake"] == list(BAD)
+    assert {step.mark for step in found if step.title == "mistake"} == {NOTE}
+    off = explained(traced(state=State.NOT_SELECTED, selected=False, because="no label that can be read", mistakes=BAD[:1]))
+    assert [step.title for step in off] == ["mistake", "selected"]
+
+
+def test_what_is_wrong_with_the_agent():
+    said = explained(traced(), problems=("settings.yaml line 3: no. The settings from before stay.",))
+    assert said[0] == (NOTE, "agent", "settings.yaml line 3: no. The settings from before stay.", "")
+
+
 def test_another_program_ahead_of_ours():
     pod = traced(ahead="cil_from_container")
     [_, veth, _] = explained(pod)
     assert veth.mark is PROBLEM
-    assert "cil_from_container runs before them" in veth.text
+    assert "cil_from_container runs before our filters" in veth.text
     assert verdict(pod, explained(pod)) == "It is traced, with 1 problem."
 
 
@@ -142,6 +165,7 @@ def test_the_agent_the_api_server_and_the_exporters():
     assert by_title["agent"].mark is PROBLEM
     assert by_title["API server"].text == "services, jobs: it is forbidden. Tracing goes on with what is known"
     assert by_title["problem"].text == "5 s ago: its filters were removed."
+    assert text(traced(problem="it is odd."), "problem") == "it is odd.", "never 20000 days ago"
     assert by_title["export"].text == "jaeger://j got 4 of 10; dropped: queue full 6"
 
 

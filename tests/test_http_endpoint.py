@@ -114,7 +114,7 @@ def test_the_slow_lose_their_places(monkeypatch, agent):
 
 
 def test_a_port_that_is_taken(endpoint):
-    with pytest.raises(EnvironmentLacking, match=r"port \d+ .* set http_port\."):
+    with pytest.raises(EnvironmentLacking, match=r"port \d+ of 127.0.0.1 for .* set http_host or http_port\."):
         HttpEndpoint(endpoint.port, healthy=str, ready=str, metrics=lambda _: (b"", ""), host="127.0.0.1").start()
 
 

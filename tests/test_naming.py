@@ -53,6 +53,17 @@ def test_whether_the_other_end_is_traced_here_too():
     assert not named(directory, Side.SERVER).peer_traced
 
 
+def test_whether_the_other_end_is_traced_on_its_own_node():
+    asked = []
+    directory = ClusterDirectory(lambda *_: WEB, elsewhere=lambda peer: asked.append(peer) or True)
+    directory.assign(7, CART)
+    assert named(directory, Side.SERVER).peer_traced
+    assert asked == [WEB]
+    one = session(interface=9, client_workload=None, server_workload=None)
+    ClusterDirectory(lambda *_: None, elsewhere=lambda peer: True).name(one)
+    assert not one.peer_traced
+
+
 def test_unknown_stays_an_address():
     directory = ClusterDirectory(lambda *_: None)
     one = named(directory, Side.SERVER)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from clovisor_py import node as module
+from clovisor_py import node_veths
 from clovisor_py.config import Settings
 from clovisor_py.errors import KernelRefused
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.kube.policy import Rules
 from clovisor_py.model.session import Side
-from clovisor_py.node import BAD_SETTING, NO_VETH, NOT_ATTACHED, NodeAgent
+from clovisor_py.node import BAD_SETTING, NodeAgent
+from clovisor_py.node_veths import NO_VETH, NOT_ATTACHED
 from clovisor_py.roster import LONGEST_PAUSE_S, Local
+from clovisor_py.troubles import Troubles
 from tests.support.fake_cluster import NAMES, FakeCluster, Notes, pod, ref
 from tests.support.sessions import session
 
@@ -24,11 +28,18 @@ class Datapath:
 
     def __init__(self) -> None:
         self.foreign: list[int] = []
+        self.detached: list[int] = []
+        self.blind = False
 
     def heartbeat(self) -> None:
         pass
 
+    def detach(self, ifindex: int) -> None:
+        self.detached.append(ifindex)
+
     def strays(self) -> list[int]:
+        if self.blind:
+            raise OSError(24, "Too many open files")
         found, self.foreign = self.foreign, []
         return found
 
@@ -36,11 +47,14 @@ class Datapath:
 class FakeAgent:
     """Stands for the real one."""
 
-    def __init__(self, settings, sessions, *, directory, lost, **_) -> None:
+    def __init__(self, settings, sessions, *, directory, lost, private, **_) -> None:
         self.datapath, self.directory, self.lost = Datapath(), directory, lost
         self.on: dict[int, str] = {}
         self.terms: dict[int, tuple] = {}
         self.refuse: set[int] = set()
+        self.stuck: set[int] = set()
+        self.troubles = Troubles(logging.getLogger("agent"))
+        self.private = private
         self.log: list[str] = []
 
     def add(self, veth, mode):
@@ -50,13 +64,25 @@ class FakeAgent:
         self.log.append(f"+{veth.ifindex}")
 
     def drop(self, ifindex):
+        self.forget(ifindex)
+        if ifindex in self.stuck:
+            raise KernelRefused("detaching was refused (Operation not permitted): try again.")
+
+    def forget(self, ifindex):
         self.directory.remove(ifindex)
         self.terms.pop(ifindex, None)
         if self.on.pop(ifindex, None) is not None:
-            self.log.append(f"-{ifindex}")
+            private = "private " if ifindex in self.private else ""
+            self.log.append(f"{private}-{ifindex}")
+
+    def finish(self):
+        self.log.append("finished")
 
     def set_terms(self, ifindex, hints, redact, capture, permits, said):
         self.terms[ifindex] = (dict(hints), redact, capture, permits)
+
+    def tracing(self):
+        return {}
 
     def excuse(self, cpu_s):
         pass
@@ -68,9 +94,12 @@ class Veths:
     def __init__(self) -> None:
         self.table: dict[str, int] = {}
         self.looks = 0
+        self.blind = False
 
     def veths_by_address(self, anew=False):
         self.looks += 1
+        if self.blind:
+            raise KernelRefused("listing the interfaces was refused (No buffer space available): try again.")
 
     def of(self, addresses):
         for one in addresses:
@@ -86,7 +115,7 @@ class Bench:
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster, self.notes, self.now = cluster, Notes(), 1000.0
         self.node = NodeAgent(Settings(), None, cluster, self.notes)
-        self.agent, self.veths = self.node.agent, self.node._veths
+        self.agent, self.veths = self.node.agent, self.node.veths._veths
         self.node._full = module.Every(0.0)
         self.node._full._next = self.now + 5
 
@@ -98,7 +127,7 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bench]]:
     monkeypatch.setattr(module, "Agent", FakeAgent)
-    monkeypatch.setattr(module, "PodVeths", Veths)
+    monkeypatch.setattr(node_veths, "PodVeths", Veths)
     monkeypatch.setattr(module, "SLICE_S", float("inf"))
     yield Bench
 
@@ -194,7 +223,7 @@ def test_a_pod_that_moved_is_followed_within_a_full_comparison(bench):
     assert one.agent.on == {1: "detect"}
     one.turn(5)
     assert one.agent.on == {7: "detect"}
-    assert one.node.moved == 1
+    assert one.node.veths.moved == 1
 
 
 def test_a_vanished_veth_is_looked_for_again(bench):
@@ -236,7 +265,7 @@ def test_strays_are_taken_off(bench):
     one = bench(FakeCluster())
     one.agent.datapath.foreign = [4, 5]
     one.turn(6)
-    assert one.node.strays == 2
+    assert one.node.veths.strays == 2
 
 
 def test_what_makes_no_sense_is_said_about_the_object_that_says_it(bench):
@@ -288,3 +317,93 @@ def test_the_first_attempt_is_at_once_and_pauses_end(bench):
         local.fail("x", "why", 20.0 + step)
     assert local.next_try == 59.0 + LONGEST_PAUSE_S
     assert local.recover() and not local.recover()
+
+
+def test_looks_that_fail_end_nothing_and_what_was_seen_last_holds(bench, caplog):
+    one = bench(FakeCluster(pod("a", "10.0.0.1"), pod("b", "10.0.0.2")))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.2": 2}
+    one.turn()
+    one.veths.blind = one.agent.datapath.blind = True
+    one.cluster.put(pod("a", "10.0.0.1", trace=None))
+    for _ in range(3):
+        one.turn(6)
+    assert (one.agent.on, one.veths.looks) == ({2: "detect"}, 4)
+    assert (one.agent.troubles.count, len(caplog.records)) == (6, 2)
+    one.veths.blind = one.agent.datapath.blind = False
+    one.cluster.put(pod("a", "10.0.0.1"))
+    one.turn(6)
+    assert set(one.agent.on) == {1, 2}
+
+
+def test_one_that_cannot_be_detached_is_a_stray_and_tried_again(bench, caplog):
+    one = bench(FakeCluster(pod("a", "10.0.0.1")))
+    one.veths.table = {"10.0.0.1": 1}
+    one.turn()
+    one.agent.stuck = {1}
+    one.cluster.put(pod("a", "10.0.0.1", trace=None))
+    one.turn()
+    for _ in range(3):
+        one.agent.datapath.foreign = [1]
+        one.turn(6)
+    assert (one.node.pods[ref("a")].veth, one.node.veths.strays, one.agent.troubles.count) == (None, 0, 4)
+    assert len(caplog.records) == 1
+    one.agent.stuck, one.agent.datapath.foreign = set(), [1]
+    one.turn(6)
+    assert one.node.veths.strays == 1
+
+
+def test_what_is_private_is_told_so_to_its_end_and_is_not_left_to_a_successor(bench):
+    one = bench(FakeCluster(pod("a", "10.0.0.1"), pod("b", "10.0.0.2", trace=None), pod("c", "10.0.0.3", trace=None)))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.2": 2, "10.0.0.3": 3}
+    one.turn()
+    one.node.tap({ref("a"): "off", ref("b"): "off", ref("c"): "off"})
+    one.turn()
+    assert one.node.private == {2, 3}
+    one.agent.stuck = {2}
+    one.node.tap({ref("a"): "off", ref("c"): "off"})
+    one.turn()
+    assert (one.agent.log[3:], one.node.private) == (["private -2"], {3})
+    one.node.finish()
+    assert (one.agent.log[4:], one.node.private, one.agent.on) == (["private -3", "finished"], set(), {1: "detect"})
+
+
+def test_after_a_failure_what_is_private_is_taken_off_unread(bench):
+    one = bench(FakeCluster(pod("a", "10.0.0.1"), pod("b", "10.0.0.2", trace=None)))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.2": 2}
+    one.turn()
+    one.node.tap({ref("b"): "off"})
+    one.turn()
+    one.node.veths.abandon()
+    assert (one.agent.datapath.detached, one.agent.log) == ([2], ["+1", "+2"])
+
+
+def test_terms_of_one_that_nobody_taps_any_more_are_not_eased_before_it_is_detached(bench):
+    one = bench(FakeCluster(pod("b", "10.0.0.2", trace=None)))
+    one.veths.table = {"10.0.0.2": 2}
+    one.turn()
+    one.node.tap({ref("b"): "strict"})
+    one.turn()
+    assert one.agent.terms[2][1] == "strict"
+    one.node.tap({})
+    assert one.agent.terms[2][1] == "strict"
+    one.turn()
+    assert one.agent.on == {}
+
+
+def test_a_bad_pod_is_its_own_trouble(bench):
+    """Whatever is refused while one is looked at, the others are looked at, too."""
+    one = bench(FakeCluster(pod("a", "10.0.0.1"), pod("b", "10.0.0.2")))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.2": 2}
+    workload = one.cluster.workload
+
+    def failing(each):
+        if each.ref == ref("a"):
+            raise OSError(12, "Cannot allocate memory")
+        return workload(each)
+
+    one.cluster.workload = failing
+    one.turn()
+    assert one.agent.on == {2: "detect"}
+    one.cluster.workload = workload
+    one.turn(6)
+    assert set(one.agent.on) == {1, 2}

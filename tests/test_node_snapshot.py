@@ -41,8 +41,9 @@ def world(bench: type[Bench]):
     core.datapath.ahead = lambda ifindex: ("cil_from_container",) if ifindex == 1 else ()
     core.datapath.ring = SimpleNamespace(written=100)
     core.datapath.maps = SimpleNamespace(sessions=lambda: [])
-    core.shedding = False
-    core.ledgers = lambda: {"console:": SimpleNamespace(offered=3, sent=2, waiting=1, dropped={})}
+    core.shedding, core.allowed, core.settings = False, 1.0, SimpleNamespace(cpu_share=0.5)
+    core.datapath.controls_refused, core.datapath.stale_bytes = 0, 24640
+    core.ledgers = lambda: {"console:": SimpleNamespace(offered=3, sent=2, waiting=1, dropped={}, left_out=0)}
     core.report = lambda look: SimpleNamespace(
         engine={"payload": 5, "unparsed": {}}, unparsed=[(80, "why", 1)], shed_seconds=0.0, repairs=2
     )
@@ -70,7 +71,45 @@ def test_every_pod_of_the_node_and_what_became_of_it(world):
     assert traced.ahead == "cil_from_container"
     assert found.starting, "it has not been told yet that all have been looked at"
     assert [(each.name, each.synced, each.problem) for each in found.resources] == [("pods", True, ""), ("jobs", False, "no.")]
+    assert found.own["ring stale bytes"] == 24640
     assert (found.repairs, found.engine, found.exporters[0].waiting) == (2, {"payload": 5}, 1)
+
+
+def facts_of(one):
+    one.agent.datapath.stats = lambda _: None
+    [local] = one.node.pods.values()
+    return Snapshots(one.node, "n1", ByPod())._pod(local, {})
+
+
+def test_what_cannot_be_traced_is_said_of_pods_that_nobody_enabled(bench):
+    one = bench(FakeCluster(pod("h", "192.0.2.1", trace=None, host_network=True)))
+    one.turn()
+    found = facts_of(one)
+    assert found.state is State.HOST_NETWORK and not found.selected
+
+
+def test_mistakes_are_sentences_of_their_own(bench):
+    written = {"clovisor.io/ports": "80=nothing", "clovisor.io/capture": "some"}
+    one = bench(FakeCluster(pod("a", "10.0.0.1", annotations=written)))
+    one.veths.table = {"10.0.0.1": 1}
+    one.turn()
+    found = facts_of(one)
+    assert (found.problem, found.problem_at, len(found.mistakes)) == ("", 0, 2)
+    assert all(sentence.startswith("annotation clovisor.io/") for sentence in found.mistakes)
+
+
+def test_sessions_count_from_where_segments_do(bench):
+    """Seen by an operator: SEGMENTS began anew with each look, SESSIONS had those of earlier looks as well."""
+    began = []
+    one = bench(FakeCluster(pod("a", "10.0.0.1")))
+    one.node.veths._began = began.append
+    one.veths.table = {"10.0.0.1": 1}
+    one.turn()
+    one.cluster.put(pod("a", "10.0.0.1", trace="false"))
+    one.turn()
+    one.cluster.put(pod("a", "10.0.0.1"))
+    one.turn()
+    assert began == [1, 1]
 
 
 def test_what_did_not_move_is_not_read_again_for_a_while(world):
@@ -86,3 +125,14 @@ def test_what_did_not_move_is_not_read_again_for_a_while(world):
     assert reads == [1, 1]
     snapshots.take(now + 7, [])
     assert reads == [1, 1, 1]
+
+
+def test_what_was_attached_anew_is_read_anew(world):
+    one, reads = world
+    snapshots = Snapshots(one.node, "n1", ByPod())
+    now = time.monotonic() + 1
+    snapshots.take(now, [])
+    for local in one.node.pods.values():
+        local.since += 1
+    snapshots.take(now + 1, [])
+    assert reads == [1, 1]

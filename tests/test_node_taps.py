@@ -15,7 +15,8 @@ from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
 from clovisor_py.node_taps import NodeTaps
 from clovisor_py.snapshot import Ended
-from clovisor_py.tap import Taps, segments
+from clovisor_py.tap import segments
+from clovisor_py.taps import Taps
 from tests.support.fake_cluster import FakeCluster, pod, ref
 from tests.support.sessions import session
 from tests.test_node import Bench, bench
@@ -91,11 +92,12 @@ def test_a_pod_that_nobody_enabled_is_attached_for_it_alone(world):
     assert one.node.private == {1}
     one.seen = 17
     tap.leaving.set()
-    one.both()
-    assert not tap.let_go.is_set()
+    for _ in range(2):
+        one.both()
+        assert not tap.let_go.is_set()
     one.both()
     assert (one.agent.on, one.node.private, tap.let_go.is_set()) == ({}, set(), True)
-    assert one.agent.log == ["+1", "-1"]
+    assert one.agent.log == ["+1", "private -1"]
     tap.over.set()
     one.both()
     assert one.taps.open_now == ()
@@ -117,16 +119,86 @@ def test_what_was_counted_meanwhile(world):
 
 def test_more_is_hidden_for_as_long_as_somebody_wants_it(world):
     one = world(pod("a", "10.0.0.1"))
-    lax = one.open("Pod/shop/a", redact="off")
+    one.open("Pod/shop/a", redact="off")
     one.both()
     assert one.agent.terms[1][1] == "default"
     strict = one.open("Pod/shop/a", redact="strict")
     one.both()
     assert one.agent.terms[1][1] == "strict"
-    assert (lax.not_before, strict.not_before) == ({}, {1: 5000})
     strict.over.set()
     one.both()
     assert one.agent.terms[1][1] == "default"
+
+
+def test_nobody_sees_what_was_read_while_less_was_hidden_than_he_asks_for(world):
+    """What comes out at the change of a level, by the level of before, is not for those who asked for the change."""
+    one = world(pod("a", "10.0.0.1"))
+    lax = one.open("Pod/shop/a", redact="off")
+    one.both()
+    hold, seen = one.agent.set_terms, {}
+
+    def ending(ifindex, *terms):
+        for name, tap in {"lax": lax, "strict": one.taps.open_now[-1]}.items():
+            seen.setdefault(terms[1], {})[name] = tap.may_see(session(interface=ifindex))
+        hold(ifindex, *terms)
+
+    one.agent.set_terms = ending
+    strict = one.open("Pod/shop/a", redact="strict")
+    one.both()
+    assert (seen, strict.interfaces) == ({"strict": {"lax": True, "strict": False}}, {1})
+    second = one.open("Pod/shop/a", redact="strict")
+    one.both()
+    assert second.interfaces == {1} and seen.keys() == {"strict"}, "the level was strict already"
+    one.taps.forget(second)
+    strict.leaving.set()
+    one.both()
+    assert (one.agent.terms[1][1], strict.interfaces) == ("default", set())
+
+
+def test_it_is_let_go_when_what_was_open_has_been_told_however_long_that_takes(world):
+    one = world(pod("a", "10.0.0.1", trace=None), pod("b", "10.0.0.2"))
+    tap = one.open("Namespace//shop")
+    for _ in range(3):
+        one.both()
+    assert tap.interfaces == {1, 2}
+    tap.leaving.set()
+    one.both()
+    assert tap.interfaces == {1}, "the other pod's are read on, for others"
+    for _ in range(9):  # the node's agent does not get round to it
+        one.desk.turn(one.now)
+        assert tap.may_see(session(interface=1)) and not tap.let_go.is_set()
+    for _ in range(3):
+        one.both()
+    assert tap.let_go.is_set()
+
+
+def test_one_that_leaves_while_it_is_looked_at_loses_nothing(world):
+    one = world(pod("a", "10.0.0.1", trace=None))
+    tap = one.open("Pod/shop/a")
+    for _ in range(3):
+        one.both()
+    told = one.desk._tell
+
+    def leaves():
+        tap.leaving.set()
+        told()
+
+    one.desk._tell = leaves
+    one.both()
+    assert (tap.interfaces, tap.let_go.is_set()) == ({1}, False)
+
+
+def test_a_private_pod_that_another_taps_is_given_up_at_once(world):
+    one = world(pod("a", "10.0.0.1", trace=None))
+    strict, other = one.open("Pod/shop/a", redact="strict"), one.open("Pod/shop/a")
+    for _ in range(3):
+        one.both()
+    assert strict.interfaces == other.interfaces == {1}
+    strict.leaving.set()
+    for _ in range(2):
+        one.both()
+    assert (strict.let_go.is_set(), strict.interfaces, other.interfaces) == (True, set(), {1})
+    assert (one.agent.terms[1][1], one.agent.log) == ("default", ["+1"])
 
 
 def test_the_pods_own_word_holds_though_nobody_enabled_it(world):
@@ -178,7 +250,7 @@ def test_what_cannot_be_seen(world, target, sentence):
     tap = one.open(target)
     one.both()
     assert sentence in words(tap)
-    assert (tap.refs, one.node.looked_at) == (frozenset(), {})
+    assert (tap.refs, one.node.tapped) == (frozenset(), {})
 
 
 def test_an_agent_that_is_starting(world):

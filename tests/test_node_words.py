@@ -16,7 +16,7 @@ class Talking(FakeCluster):
 
 def test_a_pods_own_ports_are_its_own_business(bench):
     one = bench(Talking(pod("a", "10.0.0.1", annotations={"clovisor.io/ports": "8080=http"})))
-    said = one.node._said
+    said = one.node.terms.said
     one.veths.table = {"10.0.0.1": 1}
     one.turn()
     local = one.node.pods[ref("a")]

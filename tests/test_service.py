@@ -13,6 +13,7 @@ import pytest
 from clovisor_py import service as module
 from clovisor_py.control_client import ask
 from clovisor_py.control_socket import Request
+from clovisor_py.exporters._fanout import Fanout
 from clovisor_py.kube.objects import Ref
 from clovisor_py.protocols._registry import registry
 from clovisor_py.service import HUNG_S, STARTING, Service
@@ -24,9 +25,9 @@ from tests.support.fake_cluster import pod
 class Node:
     """Stands for the node's agent."""
 
-    def __init__(self, wanted, sessions, cluster, reporter, *, protocols, private):
+    def __init__(self, wanted, sessions, cluster, reporter, *, protocols, private, began):
         self.sessions, self.private, self.cluster = sessions, private, cluster
-        self.started, self.begun, self.looked_at = 1.0, False, {}
+        self.started, self.begun, self.tapped = 1.0, False, {}
         self.agent = SimpleNamespace(red=None)
         self.applied, self.concerned, self.log = [], [], []
         made.append(self)
@@ -66,9 +67,11 @@ class File:
     """A settings file in which something is found the next time that somebody looks."""
 
     found: object = None
+    refused = ""
 
     def look(self):
         found, self.found = self.found, None
+        self.refused = found if isinstance(found, str) else ""
         return found
 
 
@@ -85,7 +88,7 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "Cluster", lambda *_, **__: cluster)
     monkeypatch.setattr(module, "SECOND", 0.0)
     level = logging.getLogger().level
-    made_service = Service(settings(), File(), None, dict(registry()), tmp_path / "s")
+    made_service = Service(settings(), File(), None, dict(registry()), Fanout(()), tmp_path / "s")
     made_service.path = tmp_path / "s"
     yield made_service
     logging.getLogger().setLevel(level)
@@ -138,7 +141,14 @@ def test_settings_that_change_and_those_that_make_no_sense(service, caplog):
     said = [record.message for record in caplog.records]
     assert any("redact" in line and "next start" not in line for line in said)
     assert any("cpu_share" in line and "from the next start on" in line for line in said)
-    assert "the settings file is odd." in said
+    assert made_problems(service) == ("the settings file is odd.",)
+    assert ("n1", "SettingsRefused", "the settings file is odd.") in service.reporter.said
+
+
+def made_problems(service):
+    """As they were published last."""
+    assert service.control.snapshot.settings_refused
+    return service.control.snapshot.problems
 
 
 def test_what_is_private_is_one_set(service):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from clovisor_py.errors import UsageError
 from clovisor_py.node_settings import DEFAULTS, NodeSettings
-from clovisor_py.settings_file import MAX_BYTES, SettingsFile
+from clovisor_py.settings_file import DEFAULTS_HOLD, SettingsFile
+from clovisor_py.settings_yaml import MAX_BYTES
 
 NAMES = frozenset({"http", "kafka"})
 
@@ -121,6 +122,48 @@ def test_all_mistakes_are_told(path):
     assert said.count("there is no setting") == 5 and said.endswith("And 4 more mistakes.")
 
 
+def started(path, text, **layers):
+    path.write_text(text)
+    file = SettingsFile(path, NAMES, **layers)
+    return file.start(), file.refused.replace(str(path), "FILE")
+
+
+def test_a_start_takes_what_can_be_read(path):
+    """Seen by an operator: a typo in the ConfigMap, an agent that died, and CrashLoopBackOff on every node."""
+    found, refused = started(path, "cpu_share: 0.8\nlease_s: ages\ncpu_shre: 1\ntrace_by_default: yes\n")
+    assert (found.cpu_share, found.lease_s, found.trace_by_default) == (0.8, DEFAULTS.lease_s, True)
+    assert refused.startswith("FILE line 2: lease_s: 'ages' does not fit: ")
+    assert "FILE line 3: there is no setting 'cpu_shre'" in refused and refused.endswith(f". {DEFAULTS_HOLD}")
+    assert started(path, FILE) == (SettingsFile(path, NAMES).load(), "")
+
+
+@pytest.mark.parametrize("text", ["redact: strct", "redacts: strict", "redact: strict\nredact: off", "redact: [", "- redact"])
+def test_what_cannot_be_read_hides_more_rather_than_less(path, text):
+    found, refused = started(path, text)
+    assert found.redact == "strict" and refused
+    assert started(path, text, flags={"redact": "off"})[0].redact == "off"
+
+
+def test_a_start_with_a_redact_that_can_be_read_has_that(path):
+    assert started(path, "redact: off\nlease_s: ages")[0].redact == "off"
+
+
+def test_a_start_refuses_what_its_own_command_says(path):
+    path.write_text("cpu_share: much")
+    for layers in ({"environ": {"CLOVISOR_CPU_SHARE": "x"}}, {"flags": {"cpu_share": 1000}}):
+        with pytest.raises(UsageError, match=r"cpu_share: '(x|1000)' does not fit"):
+            SettingsFile(path, NAMES, **layers).start()
+
+
+def test_a_start_is_mended_without_another(path):
+    path.write_text("cpu_share: much")
+    file = SettingsFile(path, NAMES)
+    assert file.start() == DEFAULTS and file.look() is None, "who did not mean redact gets no other one"
+    path.write_text("cpu_share: 0.75")
+    found = file.look()
+    assert isinstance(found, NodeSettings) and (found.cpu_share, found.redact, file.refused) == (0.75, "default", "")
+
+
 def test_files_that_are_none(path, tmp_path):
     assert refused(path) == "FILE cannot be read (No such file or directory): check the path and the mount."
     assert "cannot be read (it is no file)" in refused(tmp_path)
@@ -162,8 +205,10 @@ def test_a_bad_one_is_said_once_and_the_old_stays(tmp_path):
     assert isinstance(said, str)
     assert re.search(r"line 1: cpu_share: 'much' does not fit: write .*\. The settings from before stay\.$", said)
     assert file.current is before and file.look() is None
+    assert file.refused == said
     mount(tmp_path, "cpu_share: 0.6", "..3")
     assert file.look() == before, "good again, and that is news"
+    assert file.refused == ""
     (tmp_path / "..data").unlink()
     said = file.look()
     assert isinstance(said, str) and "No such file" in said and file.look() is None
@@ -189,5 +234,8 @@ def test_a_file_that_is_written_in_place(path):
 def test_any_file_is_settings_or_a_sentence(tmp_path, data):
     path = tmp_path / "settings.yaml"
     path.write_bytes(data)
-    found = SettingsFile(path, NAMES).reload()
+    file = SettingsFile(path, NAMES)
+    assert isinstance(file.start(), NodeSettings)
+    assert not file.refused or file.refused.isprintable()
+    found = file.reload()
     assert isinstance(found, NodeSettings) or (found.isprintable() and found.endswith("stay."))

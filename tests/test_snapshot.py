@@ -40,6 +40,7 @@ PODS = st.builds(
     netnsid=st.none() | st.integers(0, 99),
     since=TIMES,
     problem_at=TIMES,
+    mistakes=st.lists(TEXT, max_size=2).map(tuple),
     ports=st.lists(PORTS, max_size=2).map(tuple),
     sessions=COUNTS,
 )
@@ -52,7 +53,10 @@ SNAPSHOTS = st.builds(
     resources=st.builds(Resource, TEXT, st.booleans(), TIMES).map(lambda one: (one,)),
     unparsed=st.builds(Unparsed, st.integers(0, 65535), TEXT, st.integers(1)).map(lambda one: (one,)),
     shedding=st.booleans(),
-    **dict.fromkeys(("started", "taken", "shed_s", "problem_at"), TIMES),
+    problems=st.lists(TEXT, max_size=2).map(tuple),
+    settings_refused=st.booleans(),
+    own=COUNTS,
+    **dict.fromkeys(("started", "taken", "shed_s", "cpu_share", "allowed"), TIMES),
 )
 
 

@@ -1,8 +1,7 @@
-"""A tap's queue is bounded and counted, its pods' sessions are nobody else's where nobody enabled them, and it always ends."""
+"""A tap's queue is bounded and counted, and it always ends."""
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
@@ -10,64 +9,19 @@ import time
 import pytest
 
 from clovisor_py import tap as module
-from clovisor_py.errors import ClovisorError, UsageError
-from clovisor_py.kube.objects import Ref
-from clovisor_py.protocols._redaction import Level
 from clovisor_py.snapshot import Ended
-from clovisor_py.tap import Tap, Taps, means, segments, wanted_by
+from clovisor_py.tap import Stage, segments
 from clovisor_py.tap_wire import Begun
-from tests.support.fake_cluster import pod, ref
 from tests.support.sessions import session
-
-
-class Sink:
-    """What the exporters get."""
-
-    def __init__(self):
-        self.sessions = []
-
-    def offer(self, sessions):
-        self.sessions += sessions
-
-    def ledgers(self):
-        return {"x": 1}
-
-
-class Bench:
-    """Taps without a node: the test is the engine's thread."""
-
-    def __init__(self):
-        self.sink, self.private = Sink(), set()
-        self.taps = Taps(self.sink, self.private)
-        self.ends = []
-
-    def open(self, *interfaces, redact=""):
-        ours, theirs = socket.socketpair()
-        theirs.settimeout(5)
-        self.ends += [ours, theirs]
-        self.taps.open(ours, "Pod/shop/web", redact)
-        tap = self.taps.open_now[-1]
-        tap.interfaces = frozenset(interfaces)
-        tap.answer(Begun("n1"))
-        return tap, theirs
+from tests.support.tap_bench import Bench, read
 
 
 @pytest.fixture
 def bench():
     made = Bench()
     yield made
-    made.taps.close()
-    for sock in made.ends:
-        sock.close()
+    made.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "tap"]
-
-
-def read(sock):
-    """All lines, to the end."""
-    data = bytearray()
-    while part := sock.recv(65536):
-        data += part
-    return [next(iter(json.loads(one).items())) for one in data.splitlines()]
 
 
 def leave(tap, sock):
@@ -85,22 +39,6 @@ def test_a_tap_gets_the_sessions_of_its_pods(bench):
     assert said[-1][1] == {"lost": 0, "segments": [], "why": ""}
     assert len(bench.sink.sessions) == 3
     assert tap.over.wait(5)
-
-
-def test_what_is_traced_for_a_tap_alone_goes_nowhere_else(bench):
-    bench.private.add(7)
-    _, sock = bench.open(7)
-    bench.taps.offer([session(interface=7), session(interface=8)])
-    assert [one.interface for one in bench.sink.sessions] == [8]
-    assert bench.taps.ledgers() == {"x": 1}
-    sock.close()
-
-
-def test_sessions_that_began_while_more_was_shown_are_not_for_who_asked_for_less(bench):
-    tap, sock = bench.open(7)
-    tap.not_before[7] = 1000
-    bench.taps.offer([session(interface=7, start_ns=999), session(interface=7, start_ns=1000)])
-    assert [kind for kind, _ in leave(tap, sock)] == ["answer", "session", "end"]
 
 
 def test_a_slow_reader_loses_and_is_told_how_much(bench, monkeypatch):
@@ -145,10 +83,7 @@ def test_beats_keep_it_and_remarks_are_bounded(bench, monkeypatch):
 def test_a_refusal_and_an_engine_that_hangs(bench, monkeypatch):
     monkeypatch.setattr(module, "ANSWER_S", 0.2)
     for sentence in ("no such pod.", module.HANGS):
-        ours, theirs = socket.socketpair()
-        bench.ends += [ours, theirs]
-        bench.taps.open(ours, "Pod/shop/web", "")
-        tap = bench.taps.open_now[-1]
+        tap, theirs = bench.ask()
         if sentence != module.HANGS:
             tap.refuse(sentence)
         assert read(theirs) == [("error", sentence)]
@@ -157,39 +92,19 @@ def test_a_refusal_and_an_engine_that_hangs(bench, monkeypatch):
     assert bench.taps.open_now == ()
 
 
-def test_the_agents_end_is_told(bench):
-    _, sock = bench.open(7)
-    bench.taps.close()
-    assert read(sock)[-1] == ("end", {"lost": 0, "segments": [], "why": module.ENDING})
-    with pytest.raises(ClovisorError, match="has ended"):
-        bench.taps.open(sock, "Pod/shop/web", "")
-
-
-def test_too_many(bench, monkeypatch):
-    monkeypatch.setattr(module, "TAPS", 1)
-    bench.open(7)
-    with pytest.raises(ClovisorError, match="1 taps are open already"):
-        bench.open(7)
-
-
-@pytest.mark.parametrize(("targets", "redact"), [("", ""), ("Pod/x", ""), ("Pod/a/b c", ""), ("Pod/a/b", "secret")])
-def test_what_makes_no_sense(bench, targets, redact):
-    with pytest.raises(UsageError, match=r": (use|write)|no level: write"):
-        bench.taps.open(None, targets, redact)
-
-
-def test_the_strictest_that_anybody_asks_for():
-    one, other = Tap(None, [], Level.OFF), Tap(None, [], Level.STRICT)
-    one.refs, other.refs = frozenset({ref("a"), ref("b")}), frozenset({ref("b")})
-    assert wanted_by([one, other]) == {ref("a"): "off", ref("b"): "strict"}
-
-
-def test_what_a_target_means():
-    web = pod("web", "10.0.0.2")._replace(owner=Ref("ReplicaSet", "shop", "web-1"))
-    meant = [Ref("Pod", "shop", "web"), Ref("Namespace", "", "shop"), Ref("ReplicaSet", "shop", "web-1")]
-    assert all(means(target, web, "deployment/web") for target in [*meant, Ref("Deployment", "shop", "web")])
-    others = [Ref("Pod", "shop", "x"), Ref("Namespace", "", "x"), Ref("Deployment", "other", "web"), Ref("Job", "shop", "web")]
-    assert not any(means(target, web, "deployment/web") for target in others)
+def test_its_stages(bench):
+    tap, theirs = bench.ask()
+    assert tap.stage is Stage.ASKED
+    tap.began = 1.0
+    assert tap.stage is Stage.AWAITED
+    tap.answer(Begun("n1"))
+    assert tap.stage is Stage.OPEN
+    theirs.shutdown(socket.SHUT_WR)
+    assert tap.leaving.wait(5)
+    assert tap.stage is Stage.LEAVING
+    tap.let_go.set()
+    assert tap.over.wait(5)
+    assert tap.stage is Stage.OVER
 
 
 def test_segments_are_what_was_added():

@@ -18,6 +18,10 @@ from tests.support.sessions import session
 BEGUN = Begun("n1", (Tapped("shop", "web"),))
 
 
+def never():
+    return False
+
+
 @pytest.fixture
 def agent(tmp_path):
     """Says these bytes to the first who asks, then what `then` says to each further word of his, then hangs up."""
@@ -34,7 +38,8 @@ def agent(tmp_path):
                 sock.sendall(b"".join(words))
                 while hang_up is None and sock.recv(4096):
                     pass
-                sock.sendall(end)
+                if end:
+                    sock.sendall(end)
                 stay.wait(5 if hang_up is False else 0)
 
         threads.append(thread := threading.Thread(target=run))
@@ -55,6 +60,7 @@ def test_sessions_remarks_and_the_end(agent):
     words = (line("answer", BEGUN), session_line(session(head=b"")), line("beat", 2), line("remark", "pod/x has come"))
     path = agent(*words, end=end, hang_up=None)
     with TapClient(path, Request("", targets="Pod/shop/web")) as tap:
+        assert tap.begin(never)
         assert tap.begun == BEGUN
         messages = tap.messages()
         assert next(messages) == session(head=b"")
@@ -67,8 +73,16 @@ def test_sessions_remarks_and_the_end(agent):
 
 
 def test_an_objection(agent):
-    with pytest.raises(ClovisorError, match=r"^no such pod\.$"), TapClient(agent(line("error", "no such pod.")), Request("")):
-        pass
+    path = agent(line("error", "no such pod."))
+    with pytest.raises(ClovisorError, match=r"^no such pod\.$"), TapClient(path, Request("")) as tap:
+        tap.begin(never)
+
+
+def test_who_has_had_enough_waits_for_no_answer(agent):
+    asked = []
+    with TapClient(agent(b"", hang_up=False), Request("")) as tap:
+        assert not tap.begin(lambda: asked.append(1) or len(asked) == 3)
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize(
@@ -87,6 +101,7 @@ def test_an_objection(agent):
 def test_what_is_no_agent_or_goes_away(agent, said, words):
     path = agent(said)
     with pytest.raises(EnvironmentLacking) as caught, TapClient(path, Request("")) as tap:
+        tap.begin(never)
         for _ in tap.messages():
             pass
     assert words in str(caught.value) and str(path) in str(caught.value)
@@ -97,6 +112,7 @@ def test_one_that_hangs(agent, monkeypatch, said):
     monkeypatch.setattr(module, "SILENCE_S", 0.3)
     with pytest.raises(EnvironmentLacking, match="it hangs, and its log says why"):  # noqa: SIM117
         with TapClient(agent(said, hang_up=False), Request("")) as tap:
+            tap.begin(never)
             for _ in tap.messages():
                 pass
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from clovisor_py import translation as module
@@ -9,7 +11,7 @@ from clovisor_py.errors import EnvironmentLacking, KernelRefused
 from clovisor_py.kernel.conntrack import Entry
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
-from clovisor_py.translation import KEEP_S, LOOK_S, Translation
+from clovisor_py.translation import AGAIN_S, KEEP_S, LOOK_S, Translation
 from tests.support.sessions import session
 
 ONE = session()
@@ -70,13 +72,16 @@ def test_memory_is_bounded(monkeypatch):
     assert len(one._kept) == 10
 
 
-def test_a_kernel_that_can_never_answer_is_asked_once_and_it_is_said_once(caplog):
+def test_a_kernel_that_cannot_answer_is_asked_seldom_and_it_is_said_once(caplog):
     table = Table(EnvironmentLacking("no such table; load it."))
     one, clock = translation(table)
     for port in range(5):
         assert one.of(session(client=Endpoint("10.0.0.9", port))) is None
-        clock.now += 100
-    assert (len(table.asked), one.failed) == (1, 1)
+        clock.now += AGAIN_S / 2
+    assert (len(table.asked), one.failed) == (3, 3)
+    clock.now += AGAIN_S
+    table.answer = FOUND
+    assert one.of(ONE) is FOUND  # somebody has loaded it, or permits it now
     (record,) = caplog.records
     assert record.message == "who is behind a Service's address is known less well: no such table; load it."
 
@@ -112,15 +117,37 @@ def test_own_addresses_are_looked_up_now_and_then(caplog):
     assert (one.failed, len(caplog.records)) == (1, 1)
 
 
+def answers(one, interface, number):
+    """How many of so many new connections of a veth are answered."""
+    new = [session(client=Endpoint("10.0.0.9", next(PORTS)), interface=interface) for _ in range(number)]
+    return sum(one.of(each) is FOUND for each in new)
+
+
+PORTS = count()
+
+
 def test_questions_have_a_budget(monkeypatch):
-    monkeypatch.setattr(module, "PER_S", 3)
-    table = Table()
-    one, clock = translation(table)
+    monkeypatch.setattr(module, "PER_S", 40)
+    one, clock = translation(Table())
+    for _ in range(3):
+        assert answers(one, 1, 100) == 30  # the rest is for others, should they come
+        clock.now += 1
+    assert (one.asked, one.skipped) == (90, 210)
 
-    def answers():
-        return [one.of(session(client=Endpoint("10.0.0.9", port))) for port in range(5)]
 
-    assert answers() == [FOUND] * 3 + [None] * 2
-    assert (one.asked, one.skipped) == (3, 2)
-    clock.now += 1
-    assert answers().count(FOUND) == 3
+def test_one_chatty_pod_leaves_the_others_their_share(monkeypatch):
+    monkeypatch.setattr(module, "PER_S", 40)
+    one, clock = translation(Table())
+    for _ in range(3):
+        assert answers(one, 1, 100) >= 20
+        assert [answers(one, interface, 3) for interface in (2, 3, 4)] == [3, 3, 3]
+        clock.now += 1
+    assert one.asked <= 3 * 40
+
+
+def test_however_many_pods_there_are_the_budget_holds(monkeypatch):
+    monkeypatch.setattr(module, "PER_S", 40)
+    one, clock = translation(Table())
+    for _ in range(3):
+        assert sum(answers(one, interface, 3) for interface in range(100)) == 40
+        clock.now += 1

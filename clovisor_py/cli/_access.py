@@ -17,6 +17,7 @@ from clovisor_py.kube.client import Client
 
 NAME: Final = "cluster"
 NONE: Final = "no kubeconfig, and this is no pod of a cluster; only `clovisor agent` needs one (optional)"
+USUAL: Final = "~/.kube/config"
 OPTIONAL: Final = " (optional, for `clovisor agent`)"
 
 
@@ -41,7 +42,7 @@ def check_of(kubeconfig: Path | None, context: str | None) -> CheckFunction:
 
 def _kubeconfig_here() -> bool:
     named = os.environ.get("KUBECONFIG")
-    return bool(named) or Path("~/.kube/config").expanduser().is_file()
+    return bool(named) or os.path.isfile(os.path.expanduser(USUAL))  # noqa: PTH111, PTH113 (Path's raise for want of rights)
 
 
 def _look(kubeconfig: Path | None, context: str | None) -> Check:

@@ -11,7 +11,14 @@ import click
 from clovisor_py.control_client import ask
 from clovisor_py.control_socket import DEFAULT_PATH, Request
 from clovisor_py.errors import EnvironmentLacking, UsageError
+from clovisor_py.kube.marking import KINDS
 from clovisor_py.snapshot import Facts, Json, Pod, Snapshot, from_json
+
+NO_POD: Final = "'{}' is a {}, and this takes one pod: write pod/NAME (`clovisor pods` lists them) or pod/NAMESPACE/NAME."
+_OTHERS: Final = {name: kind for kind, names in KINDS.items() if kind != "Pod" for name in names} | dict.fromkeys(
+    ("service", "svc", "services"), "Service"
+)
+"""What is written like a pod and is none. A namespace of such a name needs `pod/` before it."""
 
 socket_option: Final = click.option(
     "--socket",
@@ -50,6 +57,8 @@ def elsewhere(path: Path, namespace: str, name: str) -> Pod | None:
 def pod_name(text: str, namespace: str | None) -> tuple[str, str]:
     """`pod/NAME`, `pod/NAMESPACE/NAME`, `NAMESPACE/NAME` or `NAME` as (namespace, name). Raises UsageError."""
     parts = text.split("/")
+    if len(parts) > 1 and (kind := _OTHERS.get(parts[0].lower())):
+        raise UsageError(NO_POD.format(text, kind))
     parts = parts[1:] if parts[0] in ("pod", "pods", "po") and len(parts) > 1 else parts
     if len(parts) > 2 or not all(parts):
         raise UsageError(f"'{text}' is no pod: write pod/NAME (with -n NAMESPACE) or pod/NAMESPACE/NAME.")

@@ -1,4 +1,4 @@
-"""What several commands share: types of options, the options that say what is shown of sessions, and the filters.
+"""What several commands share: the options that say what is shown of sessions, and where it goes.
 
 `session_options` puts them on a command, as one parameter `shown`: a command that shows sessions has all of them.
 """
@@ -7,126 +7,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import click
 
+from clovisor_py.cli import _filters
+from clovisor_py.cli._filters import Filter, Statuses
 from clovisor_py.cli._plugins import plugin_option
+from clovisor_py.cli._types import Duration, Export, Hint, Peer, Port, Status
 from clovisor_py.config import Settings
 from clovisor_py.errors import UsageError
-from clovisor_py.exporters._screen import status_of
-from clovisor_py.model.session import Outcome, Session
+from clovisor_py.exporters._registry import parse
 from clovisor_py.model.text import printable
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._plugins import load
 from clovisor_py.protocols._redaction import Level
-from clovisor_py.protocols._registry import by_name, registry
 
 SHOWN: Final = "line fits the terminal and shows a call once; wide cuts nothing and shows both its ends; json says everything."
 CONSOLE: Final = {"line": "console:", "wide": "console:?format=wide", "json": "console:?format=json"}
 MAX_UDP_PORTS: Final = 63
 """More are not possible beside port 53: the kernel's table holds 64."""
 
-UNITS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([a-zµ]{1,2})", re.IGNORECASE)
-LONGEST_NS: Final = 366 * 24 * UNITS["h"]
-"""A year: who writes more has mistaken the unit."""
-_WORD: Final = re.compile(r"[1-9][0-9]{2}|[A-Z][0-9A-Z_]*|[0-9][0-9A-Z]{4}", re.IGNORECASE)
-"""An HTTP status, a name (NXDOMAIN), an SQLSTATE (23505)."""
-_SHOWN: Final = ("not seen", "no answer")
-"""What else may stand under STATUS."""
-_STATUS: Final = re.compile(r"[1-5]xx", re.IGNORECASE)
-
-Filter = Callable[[Session], bool]
-
-if TYPE_CHECKING:
-    NanosecondsType = click.ParamType[int]
-    HintType = click.ParamType[tuple[int, str]]
-    TextType = click.ParamType[str]
-else:  # generic since click 8.4 only
-    NanosecondsType = HintType = TextType = click.ParamType
-
-
-class Port(click.IntRange):
-    """A port's number; its name (`http`) would mean another thing on each machine."""
-
-    name = "port"
-
-    def __init__(self) -> None:
-        super().__init__(1, 65535)
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return int(super().convert(cast("Any", value), param, ctx))
-        except click.BadParameter:
-            self.fail(f"'{value}' is no port: give a number from 1 to 65535.", param, ctx)
-
-
-class Status(TextType):
-    """`404`, `5xx`, `timeout`, or a status by its name (`NXDOMAIN`, `23505`); no matter in which case it is written."""
-
-    name = "status"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        outcomes = [outcome.value for outcome in Outcome]
-        known = text.lower() in (*outcomes, *_SHOWN) or _STATUS.fullmatch(text) or _WORD.fullmatch(text)
-        if not known:
-            self.fail(f"'{text}' is no status: write 404, 5xx, a name, or an outcome ({', '.join(outcomes)}).", param, ctx)
-        return text
-
-
-class Duration(NanosecondsType):
-    """`250ms`, `2s`, `1.5m` as nanoseconds, up to a year; `positive`: 0 is refused."""
-
-    name = "duration"
-
-    def __init__(self, positive: bool = False) -> None:
-        self._positive = positive
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _DURATION.fullmatch(str(value))
-        if not match or match[2].lower() not in UNITS:
-            self.fail(f"'{value}' is no duration: write 100ms, 2s or 1.5m ({', '.join(UNITS)}).", param, ctx)
-        ns = int(float(match[1]) * UNITS[match[2].lower()])
-        if self._positive and not ns:
-            self.fail(f"'{value}' is no time at all: write 30s or 5m, or leave it out to go on until Ctrl-C.", param, ctx)
-        if ns > LONGEST_NS:
-            self.fail(f"'{value}' is more than a year: write 30s, 5m or 12h.", param, ctx)
-        return ns
-
-
-class Hint(HintType):
-    """`8080=http` as (port, protocol name)."""
-
-    name = "port=protocol"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
-        if isinstance(value, tuple):
-            return value
-        port, _, name = str(value).partition("=")
-        if not port.isdecimal() or not 0 < int(port) < 65536 or not name:
-            self.fail(f"'{value}' is no hint: write PORT=PROTOCOL, like 8080={next(iter(registry()), 'http')}.", param, ctx)
-        if ctx is not None and ctx.params.get("plugins"):
-            return int(port), name.strip().lower()  # perhaps a plugin's; the engine knows
-        try:
-            return int(port), by_name(name).name
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+STDOUT: Final = "-"
+"""As the path of a file: standard output."""
+ONE_OUTPUT: Final = "standard output can take one thing, and was given to {} and {}: leave all but one out."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,22 +45,42 @@ class Shown:
     udp_ports: tuple[int, ...]
     plugins: tuple[Path, ...]
     redact: str
-    ports: tuple[int, ...]
-    path: str | None
-    statuses: tuple[str, ...]
-    slower_ns: int | None
-    count: int | None
-    quiet: bool
+    ports: tuple[int, ...] = ()
+    path: str | None = None
+    not_paths: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    not_peers: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    slower_ns: int | None = None
+    count: int | None = None
+    quiet: bool = False
 
     @property
     def urls(self) -> list[str]:
-        """Where sessions go."""
-        return [CONSOLE[self.output], *self.exports]
+        """Where sessions go. Raises UsageError."""
+        return urls_of(self.output, self.exports)
 
     @property
     def filter(self) -> Filter | None:
-        """Which of them."""
-        return session_filter(self.ports, self.path, self.statuses, self.slower_ns)
+        """Which of them: all that was given must hold; None where nothing was given."""
+        tests: list[Filter] = []
+        tests += [_filters.ports(self.ports)] if self.ports else []
+        tests += [_filters.path(self.path)] if self.path else []
+        tests += [_filters.unless(_filters.path(text)) for text in self.not_paths]
+        tests += [_filters.peer(self.peers)] if self.peers else []
+        tests += [_filters.unless(_filters.peer(self.not_peers))] if self.not_peers else []
+        tests += [_filters.slower(self.slower_ns)] if self.slower_ns is not None else []
+        tests += [self._statuses] if self.statuses else []  # last: it tells what came instead, of all that else was asked for
+        return (lambda session: all(test(session) for test in tests)) if tests else None
+
+    @functools.cached_property
+    def _statuses(self) -> Statuses:
+        return Statuses(self.statuses)
+
+    @property
+    def missed(self) -> list[str]:
+        """A remark at the end, for a filter that nothing passed because nothing is called so."""
+        return [f"  {text}" for text in [self._statuses.missed()] if text]
 
     def settings(self) -> Settings:
         """The default settings, but for what was asked."""
@@ -186,11 +112,18 @@ class Shown:
             click.secho(printable(text), err=True, dim=True)
 
 
+export_option: Final = click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=Export(),
+    metavar="URL",
+    help="Send sessions there too (jsonl:FILE, otlp+grpc://HOST).",
+)
+
 _OPTIONS: Final = (
     click.option("-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help=SHOWN),
-    click.option(
-        "--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST)."
-    ),
+    export_option,
     click.option("--hint", "hints", multiple=True, type=Hint(), help="This server port speaks that protocol."),
     click.option(
         "--udp-port",
@@ -209,6 +142,18 @@ _OPTIONS: Final = (
     ),
     click.option("--port", "ports", multiple=True, type=Port(), help="Only sessions of this server port."),
     click.option("--path", metavar="PATTERN", help="Only resources that begin so, or match (* ? [])."),
+    click.option("--not-path", "not_paths", multiple=True, metavar="PATTERN", help="All but these (/healthz)."),
+    click.option(
+        "--peer",
+        "peers",
+        multiple=True,
+        type=Peer(),
+        metavar="PEER",
+        help="Only with this other end: an address, a network (10.0.0.0/8), a name (web, 'shop/*', svc/web, 'node/*').",
+    ),
+    click.option(
+        "--not-peer", "not_peers", multiple=True, type=Peer(), metavar="PEER", help="All but with these (a kubelet's probes)."
+    ),
     click.option(
         "--status",
         "statuses",
@@ -235,30 +180,14 @@ def session_options(command: Callable[..., int]) -> Callable[..., int]:
     return functools.reduce(lambda made, option: option(made), reversed(_OPTIONS), call)
 
 
-def session_filter(ports: tuple[int, ...], path: str | None, statuses: tuple[str, ...], slower_ns: int | None) -> Filter | None:
-    """All that were given must hold; None where nothing was given."""
-    tests: list[Filter] = []
-    if ports:
-        tests.append(lambda session: session.server.port in ports)
-    if path:
-        pattern = path if any(mark in path for mark in "*?[") else f"{path}*"
-        tests.append(lambda session: fnmatchcase(session.resource, pattern))
-    if statuses:
-        tests.append(_has_status({status.lower() for status in statuses}))
-    if slower_ns is not None:
-        tests.append(lambda session: session.duration_ns >= slower_ns)
-    if not tests:
-        return None
-    return lambda session: all(test(session) for test in tests)
+def urls_of(output: str, exports: Sequence[str], raw: bool = False) -> list[str]:
+    """Where sessions go: to the console, too, unless an export, or a capture (`raw`), is written to standard output.
 
-
-def _has_status(wanted: set[str]) -> Filter:
-    """A status itself (`404`), a class of them (`5xx`), an outcome (`timeout`, `error`), or what a line says (`open`)."""
-    classes = {status[0] for status in wanted if _STATUS.fullmatch(status)}
-
-    def test(session: Session) -> bool:
-        status = session.status.lower()
-        in_class = len(status) == 3 and status[:1] in classes
-        return in_class or not wanted.isdisjoint((status, session.outcome.value, status_of(session).lower()))
-
-    return test
+    Raises UsageError where two of them want it.
+    """
+    takers = [url for url in dict.fromkeys(exports) if parse(url).path == STDOUT] + ["-w -"] * raw
+    if takers and output != "line":
+        takers.insert(0, f"-o {output}")
+    if len(takers) > 1:
+        raise UsageError(ONE_OUTPUT.format(*takers[:2]))
+    return list(exports) if takers else [CONSOLE[output], *exports]

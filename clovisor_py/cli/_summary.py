@@ -10,11 +10,13 @@ from clovisor_py.exporters._screen import summary_lines
 from clovisor_py.exporters._worker import GONE, Ledger
 from clovisor_py.flows.crash import Crash
 from clovisor_py.kernel.layout import CUTS, LOSSES, Counter
-from clovisor_py.metrics.red import EDGES, OTHER, Red, total
+from clovisor_py.metrics.red import EDGES, Red, total
+from clovisor_py.metrics.routes import OTHER
 
 if TYPE_CHECKING:  # the agent knows netlink, which a capture has no use for
-    from clovisor_py.agent import Report
+    from clovisor_py.agent_report import Report
     from clovisor_py.replay import ReplayReport
+    from clovisor_py.sources.pcapng import PcapngWriter
 
 LOST = {
     Counter.SHED: "over the pod's budget",
@@ -97,6 +99,23 @@ def replay_lines(report: ReplayReport, texts: bool = False) -> list[str]:
     remarks = [f"bytes that were not captured {cut:,}"] if cut else []
     told = " · ".join(parts), _engine(report, remarks), *_crashes(report.crashes, texts), *_gone(report)
     return [*_sessions(report), *_indented(*told)]
+
+
+def written(writer: PcapngWriter) -> str:
+    """What `-w` wrote: `web.pcapng: 111 packets (clovisor replay shows them again)`."""
+    path = "standard output" if writer.path == "-" else writer.path
+    if writer.gone:
+        return f"{path}: {_packets(writer.written)}, until its reader ended"
+    if not writer.lost:
+        again = " (clovisor replay shows them again)" if writer.written and writer.regular and writer.path != "-" else ""
+        return f"{path}: {_packets(writer.written)}{again}"
+    if not writer.written:
+        return f"{path}: none of {_packets(writer.lost)} could be written"
+    return f"{path}: {_packets(writer.written)}; {writer.lost:,} more could not be written"
+
+
+def _packets(number: int) -> str:
+    return f"{number:,} packet{'' if number == 1 else 's'}"
 
 
 def undelivered(report: Told) -> list[str]:

@@ -13,12 +13,12 @@ from click.core import ParameterSource
 
 from clovisor_py.cli import _summary
 from clovisor_py.cli._options import Shown
-from clovisor_py.cli._until import until
+from clovisor_py.cli._until import Until, until
 from clovisor_py.config import Settings
 from clovisor_py.control_socket import Request
 from clovisor_py.directory import Directory
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
-from clovisor_py.exporters._fanout import open_urls
+from clovisor_py.exporters._fanout import Fanout, open_urls
 from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.exporters._worker import Ledger
 from clovisor_py.flows.crash import Crash
@@ -40,6 +40,12 @@ BOTH: Final = (
     "pods are traced by the agent of this node, and '{}' by this command itself: ask for one kind of target at a time."
 )
 NOT_HERE: Final = "{} is for what this command traces itself; a pod is read as the agent is told to: use clovisor enable {}."
+AGENTS: Final = {"namespace": "-n", "socket": "--socket"}
+"""Options that only pods have, and how they are written."""
+NO_POD: Final = "{} is for pods of the agent, and '{}' is none: write pod/NAME, deploy/NAME or ns/NAME, or leave {} out."
+TOO_EARLY: Final = "ended before the agent had answered: nothing was shown"
+UNFINISHED: Final = "the agent did not finish within {:g} s, and what was on its way is not shown: its log says why."
+NOT_TOLD: Final = "the agent did not tell how many segments it saw"
 
 _NAMES: Final = frozenset(name for names in KINDS.values() for name in names)
 
@@ -56,6 +62,13 @@ def pods_of(targets: Sequence[str]) -> bool:
     if others and len(others) < len(targets):
         raise UsageError(BOTH.format(others[0]))
     return not others
+
+
+def refuse_for_others(ctx: click.Context, targets: Sequence[str]) -> None:
+    """Raises UsageError where an option was given that means nothing to targets that are no pods."""
+    for name, flag in AGENTS.items():
+        if _given(ctx, name):
+            raise UsageError(NO_POD.format(flag, targets[0], flag))
 
 
 @dataclass
@@ -94,28 +107,38 @@ def trace_pods(
 ) -> int:
     """Until it is time, nobody reads, or the agent ends; the exit status."""
     request = _request(ctx, targets, shown, namespace)
-    with until(seconds) as stop, TapClient(path, request) as tap, open_urls(shown.urls, queue_limit=QUEUE) as fanout:
-        for pod in tap.begun.pods:
-            shown.say(describe(pod, request.redact))
-        shown.say("Ctrl-C for the summary")
-        stop.start()
-        began = time.monotonic()
-        outlet = Outlet(fanout.offer, shown.filter, shown.count, Named())
-        with stop.work():
-            try:
-                finished = _follow(tap, outlet, lambda: stop() or fanout.gone or outlet.full, shown.say)
-            except EnvironmentLacking as error:
-                finished = Finished(tap.lost, why=str(error))
-        seconds_traced = time.monotonic() - began
-        fanout.close()
-        report = TapReport(outlet, seconds_traced, fanout.ledgers())
-        for line in closing(report, finished):
-            shown.say(line)
-        for sentence in (undelivered := _summary.undelivered(report)):
-            shown.complain(sentence)
+    with until(seconds) as stop, TapClient(path, request) as tap:
+        if not tap.begin(stop):
+            shown.say(TOO_EARLY)
+            return stop.exit_status()
+        with open_urls(shown.urls, queue_limit=QUEUE) as fanout:
+            for pod in tap.begun.pods:
+                shown.say(describe(pod, request.redact))
+            shown.say("Ctrl-C for the summary")
+            stop.start()
+            finished, whole = _show(tap, fanout, shown, stop)
     if finished.why:
         raise ClovisorError(finished.why)
-    return stop.exit_status() or int(bool(undelivered))
+    return stop.exit_status() or int(not whole)
+
+
+def _show(tap: TapClient, fanout: Fanout, shown: Shown, stop: Until) -> tuple[Finished, bool]:
+    """What the agent said last, and whether all exporters got everything."""
+    began = time.monotonic()
+    outlet = Outlet(fanout.offer, shown.filter, shown.count, Named())
+    with stop.work():
+        try:
+            finished = _follow(tap, outlet, lambda: stop() or fanout.gone or outlet.full, shown.say)
+        except EnvironmentLacking as error:
+            finished = Finished(tap.lost, why=str(error))
+    seconds_traced = time.monotonic() - began
+    fanout.close()
+    report = TapReport(outlet, seconds_traced, fanout.ledgers())
+    for line in (*closing(report, finished), *shown.missed):
+        shown.say(line)
+    for sentence in (undelivered := _summary.undelivered(report)):
+        shown.complain(sentence)
+    return finished, not undelivered
 
 
 def describe(pod: Tapped, asked: str) -> str:
@@ -137,7 +160,8 @@ def closing(report: TapReport, finished: Finished) -> list[str]:
     """Who called whom, where there was more than one; then the summary, and what was lost on the way here."""
     rows = report.shown.calls()
     table = [f"  {line}" for line in service_map_lines(rows)] if len(rows) > 1 else []
-    return [*table, *_summary.tap_lines(report, _segments(finished.segments), finished.lost)]
+    segments = NOT_TOLD if finished.why and not finished.segments else _segments(finished.segments)
+    return [*table, *_summary.tap_lines(report, segments, finished.lost)]
 
 
 def _request(ctx: click.Context, targets: Sequence[str], shown: Shown, namespace: str | None) -> Request:
@@ -168,7 +192,7 @@ def _follow(tap: TapClient, outlet: Outlet, enough: Callable[[], bool], say: Cal
         _take(message, outlet, say)
         if time.monotonic() > until_s:
             break
-    return Finished(tap.lost)
+    return Finished(tap.lost, why=UNFINISHED.format(LEAVE_S))
 
 
 def _take(message: Session | str | None, outlet: Outlet, say: Callable[[str], None]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket as sockets
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,14 +16,19 @@ from clovisor_py.cli._plugins import plugin_option
 from clovisor_py.cli._until import until
 from clovisor_py.control_socket import DEFAULT_PATH
 from clovisor_py.errors import UsageError
+from clovisor_py.exporters._fanout import Fanout, open_urls
 from clovisor_py.flows.detect import by_any_name
+from clovisor_py.http_endpoint import host_and_port
+from clovisor_py.kernel.heap import share_heap
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from clovisor_py.kube.client import Client
 from clovisor_py.model.text import printable
 from clovisor_py.node_settings import NodeSettings
+from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._plugins import load
 from clovisor_py.service import Service
 from clovisor_py.settings_file import SettingsFile
+from clovisor_py.tracing.sampling import Sampler
 
 NO_SUCH_FILE = "there is no file {}: give --config the settings file, or leave it out."
 
@@ -29,6 +36,11 @@ NO_SUCH_FILE = "there is no file {}: give --config the settings file, or leave i
 def _named(settings: NodeSettings) -> NodeSettings:
     """With the node's name: a host is mostly called as its node is."""
     return settings if settings.node else dataclasses.replace(settings, node=sockets.gethostname().lower())
+
+
+def _listening(text: str | None) -> dict[str, str | None]:
+    host, port = (None, None) if text is None else host_and_port(text)
+    return {"http_host": host, "http_port": port}
 
 
 @click.command(name="agent")
@@ -40,11 +52,9 @@ def _named(settings: NodeSettings) -> NodeSettings:
     "--default", "default", type=click.Choice(["on", "off"]), help="Pods that nobody says anything of.  [default: off]"
 )
 @click.option(
-    "--export", "exports", multiple=True, metavar="URL", help="Where sessions go (console:, jsonl:FILE, jaeger://HOST)."
+    "--export", "exports", multiple=True, metavar="URL", help="Where sessions go (console:, jsonl:FILE, otlp+grpc://HOST)."
 )
-@click.option(
-    "--listen", type=click.IntRange(0, 65535), metavar="PORT", help="Of /metrics and probes; 0: none.  [default: 9464]"
-)
+@click.option("--listen", metavar="[ADDRESS:]PORT", help="Of /metrics and probes; 0: none.  [default: 9464, at all addresses]")
 @click.option("--socket", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="For `clovisor pods`.")
 @click.option("--redact", metavar="LEVEL", help="Of pods that say nothing: off, default or strict.  [default: default]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
@@ -57,7 +67,7 @@ def COMMAND(
     config: Path | None,
     default: str | None,
     exports: tuple[str, ...],
-    listen: int | None,
+    listen: str | None,
     socket: Path,
     redact: str | None,
     log_level: str | None,
@@ -75,11 +85,12 @@ def COMMAND(
       clovisor agent --export jaeger://127.0.0.1
       clovisor agent --kubeconfig admin.conf --node worker-1 --export console:
       clovisor agent --default on --export jsonl:sessions.jsonl --listen 0
-      clovisor agent --config /etc/clovisor/settings.yaml
+      clovisor agent --config /etc/clovisor/settings.yaml --listen 127.0.0.1:9464
       kubectl label deployment/cart clovisor.io/trace=true
 
     Every setting of the file may also be given as a variable (CLOVISOR_CPU_SHARE=0.8); flags count most.
     """
+    share_heap()  # before the first thread: each would have its own
     loaded = load(plugins)
     if config is not None and not config.exists():
         raise UsageError(NO_SUCH_FILE.format(config))
@@ -88,22 +99,41 @@ def COMMAND(
         "kubeconfig": kubeconfig,
         "trace_by_default": default,
         "exports": exports,
-        "http_port": listen,
+        **_listening(listen),
         "redact": redact,
         "log_level": log_level,
     }
     names = by_any_name(loaded.protocols.values())
     file = SettingsFile(config, names, environ=os.environ, flags=flags)
-    settings = _named(file.load())
+    settings = _named(file.start())
     require_root()
     require_bpffs(settings.pins)
     _log.set_up(settings.log_level, log_format)
     for sentence in loaded.refused:
         click.echo(f"clovisor: {printable(sentence)}", err=True)
-    client = Client(Path(settings.kubeconfig) if settings.kubeconfig else None, context)
+    _run(settings, file, loaded.protocols, Client(Path(settings.kubeconfig) if settings.kubeconfig else None, context), socket)
+    return 0
+
+
+def _exporters(settings: NodeSettings, file: SettingsFile) -> Fanout:
+    """Those of the settings; none where the file names a senseless one. Raises UsageError for one of a flag or a variable."""
+    open_these = partial(open_urls, queue_limit=settings.export_queue, later=True, sampler=Sampler(settings.sample))
     try:
-        with until(None) as stop, Service(settings, file, client, loaded.protocols, socket) as service, stop.work():
+        return open_these(settings.exports)
+    except UsageError as error:
+        if not file.leave_out("exports", str(error)):
+            raise
+        return open_these(())
+
+
+def _run(settings: NodeSettings, file: SettingsFile, protocols: Mapping[str, Protocol], client: Client, socket: Path) -> None:
+    try:
+        with (
+            until(None) as stop,
+            _exporters(settings, file) as fanout,
+            Service(settings, file, client, protocols, fanout, socket) as service,
+            stop.work(),
+        ):
             service.run(stop)
     finally:
         client.close()
-    return 0

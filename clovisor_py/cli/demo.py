@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from clovisor_py.agent import Agent, Report
+from clovisor_py.agent import Agent
+from clovisor_py.agent_report import Report
 from clovisor_py.cli import _summary
-from clovisor_py.cli._options import CONSOLE, SHOWN
+from clovisor_py.cli._options import CONSOLE, SHOWN, export_option, urls_of
 from clovisor_py.cli._until import INTERRUPTED, until
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
@@ -37,7 +38,7 @@ SETTLE_S = 0.3
 @click.option("--requests", type=click.IntRange(1, MAX_REQUESTS), default=200, show_default=True, help="Sent by the client.")
 @click.option("--rate", type=click.FloatRange(1, MAX_RATE), default=40.0, show_default=True, help="Requests a second.")
 @click.option("-o", "--output", type=click.Choice(list(CONSOLE)), default="line", show_default=True, help=SHOWN)
-@click.option("--export", "exports", multiple=True, metavar="URL", help="Send sessions there too (jsonl:FILE, jaeger://HOST).")
+@export_option
 def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -> int:
     """Run a small bookinfo in network namespaces, trace it, and show what was seen.
 
@@ -48,6 +49,9 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
       clovisor demo
       clovisor demo --requests 1000 --rate 100 --export jsonl:demo.jsonl
       clovisor demo --export jaeger://jaeger.example.org
+
+    The exit status is 1 where an exporter did not deliver all, and 130 after Ctrl-C: a demo has an end of its own, and was cut
+    short (`trace` has none, and ends with 0).
     """
     require_root()
     require_bpffs()
@@ -57,7 +61,7 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
     with (
         until(None) as stop,
         Playground() as playground,
-        open_urls([CONSOLE[output], *exports], queue_limit=settings.export_queue) as fanout,
+        open_urls(urls_of(output, exports), queue_limit=settings.export_queue) as fanout,
         Agent(settings, fanout) as agent,
         stop.work(),
     ):

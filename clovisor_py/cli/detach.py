@@ -6,8 +6,8 @@ import click
 
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import remove_leftovers
-from clovisor_py.kernel.datapath import remove_all
 from clovisor_py.kernel.probe import require_bpffs, require_root
+from clovisor_py.kernel.removal import remove_all
 
 
 @click.command(name="detach")

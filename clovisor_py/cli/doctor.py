@@ -18,6 +18,8 @@ import click
 
 from clovisor_py.cli._access import NAME as CLUSTER
 from clovisor_py.cli._access import check_of
+from clovisor_py.cli._running import NAME as AGENT
+from clovisor_py.cli._running import checks_of
 from clovisor_py.errors import UsageError
 from clovisor_py.kernel.probe import CHECKS, JAEGER_PORT, Check, Machine, State, examine
 
@@ -70,7 +72,7 @@ def doctor(ctx: click.Context, jaeger: str, kubeconfig: Path | None, context: st
       kubectl exec -n clovisor daemonset/clovisor -- clovisor doctor
       sudo clovisor doctor -o json | jq '.checks[] | select(.state == "problem")'
     """
-    findings = examine(Machine(jaeger=host_and_port(jaeger)), (*CHECKS, check_of(kubeconfig, context)))
+    findings = examine(Machine(jaeger=host_and_port(jaeger)), (*CHECKS, check_of(kubeconfig, context), *checks_of()))
     ctx.exit(report_json(findings) if output == "json" else report(findings))
 
 
@@ -105,7 +107,7 @@ def verdict(problems: Sequence[Check]) -> str:
     """The last line. Without the cluster's grants the agent does start: what it is not told of, it does not see."""
     if not problems:
         return "All is well."
-    starts = all(problem.name == CLUSTER for problem in problems)
+    starts = all(problem.name in (CLUSTER, AGENT) for problem in problems)
     means = "`clovisor agent` sees less than it should" if starts else "Clovisor cannot start"
     if len(problems) == 1:
         return f"1 problem. {means} until it is repaired."

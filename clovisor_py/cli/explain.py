@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from clovisor_py import explain
-from clovisor_py.cli import _agent
+from clovisor_py.cli import _agent, _completion
 from clovisor_py.errors import ClovisorError, UsageError
 from clovisor_py.explain import Mark, Step
 from clovisor_py.exporters._text import fit
@@ -23,7 +23,7 @@ TITLE_CELLS: Final = 14
 
 
 @click.command(name="explain")
-@click.argument("pod", metavar="POD")
+@click.argument("pod", metavar="POD", shell_complete=_completion.pods)
 @_agent.namespace_option
 @_agent.output_option
 @_agent.socket_option

@@ -1,5 +1,8 @@
 """The `clovisor` command: finds its subcommands, and turns every ClovisorError into one sentence and an exit status.
 
+So it does where what is printed cannot be written (a full disk). Where a standard stream is closed (`>&-`) it is as if it led
+to /dev/null: who closed it wants to read nothing.
+
 A subcommand is a module of this package with a `COMMAND`. Modules are imported when their command is asked for, so that
 `clovisor --version` does not pay for netlink and Thrift.
 """
@@ -12,8 +15,9 @@ import os
 import pkgutil
 import sys
 import threading
+import traceback
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
@@ -21,6 +25,10 @@ from clovisor_py import __version__, cli
 from clovisor_py.cli._until import INTERRUPTED
 from clovisor_py.errors import ClovisorError
 from clovisor_py.model.text import printable
+
+COMPLETION: Final = "_CLOVISOR_COMPLETE"
+"""The variable by which a shell asks for completions."""
+STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 class Printable(logging.Formatter):
@@ -57,6 +65,7 @@ def clovisor(verbose: int) -> None:
       clovisor trace web                     the sessions of the network namespace 'web'
       clovisor trace vethc1a2 --status 5xx   only what failed, by host veth
       clovisor replay pod.pcap               the sessions in a capture, without root
+      clovisor top                           who calls whom on this node, as its agent counts it
       clovisor detach                        remove every trace of Clovisor from this node
 
     Shell completion: eval "$(_CLOVISOR_COMPLETE=bash_source clovisor)" (or zsh_source, fish_source).
@@ -69,11 +78,14 @@ def clovisor(verbose: int) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    _replace_closed()
+    if COMPLETION in os.environ:
+        importlib.import_module(f"{cli.__name__}._completion").set_up()
     stdout, stderr = sys.stdout, sys.stderr
     try:
         status = clovisor.main(prog_name="clovisor", standalone_mode=False)
     except ClovisorError as error:
-        click.echo(f"clovisor: {printable(str(error))}", err=True)
+        _complain(printable(str(error)))
         status = error.exit_status
     except click.exceptions.Abort:
         status = INTERRUPTED
@@ -83,14 +95,37 @@ def main() -> None:
     except click.ClickException as error:
         asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else _asked()
         said = error.format_message().replace("\n", " ").rstrip(".")  # click ends some of them with a full stop
-        click.echo(f"clovisor: {printable(said)}. See {asked} --help.", err=True)
+        _complain(f"{printable(said)}. See {asked} --help.")
         status = error.exit_code
+    except OSError as error:
+        if not _printing(error):
+            raise
+        _complain(f"what was to be said could not be written ({error.strerror}): make room there, or send it elsewhere.")
+        status = 1
     except SystemExit:
         if sys.stdout is stdout:
             raise
         sys.stdout, sys.stderr = stdout, stderr  # click wraps them where a pipe's reader has gone
         status = 0  # `clovisor --help | head -1`: it has seen enough
     _leave(status if isinstance(status, int) else 0)
+
+
+def _replace_closed() -> None:
+    """What Python leaves as None; in this order, so that each gets its own number back."""
+    for name, mode in STREAMS:
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _complain(sentence: str) -> None:
+    with suppress(OSError):  # nowhere left to say it; the exit status does
+        click.echo(f"clovisor: {sentence}", err=True)
+
+
+def _printing(error: OSError) -> bool:
+    """Whether click failed to print something: anything else that gets here is a fault of ours, and needs its traceback."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == click.__name__
 
 
 def _asked() -> str:

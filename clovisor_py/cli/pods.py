@@ -24,7 +24,8 @@ ONLY_LOOKED_AT: Final = "traced for who looks"
 """Nobody enabled it: `clovisor trace` does not want to miss anything of it."""
 POD_CELLS: Final = 60
 """A pod's name is cut there; `-o json` has it whole."""
-REASON_CELLS: Final = 70
+STALE: Final = "ring stale bytes"
+"""Of the agent's own counts."""
 WATCH_S: Final = 2.0
 """The agent says something new once a second."""
 NAP_S: Final = 0.05
@@ -40,7 +41,8 @@ NAP_S: Final = 0.05
 def COMMAND(namespace: str | None, everything: bool, watch: bool, output: str, socket: Path) -> int:
     """Show which pods of this node are traced, since when, and how much of them was seen and lost.
 
-    Asks the agent that runs here. A pod that should be traced and is not says why; `clovisor explain` says more.
+    Asks the agent that runs here. A pod that should be traced and is not says why; `clovisor explain` says more. SINCE is for
+    how long this agent has traced it (filters of an agent before may be older): SEGMENTS, LOST and SESSIONS count from there.
 
     \b
     Examples:
@@ -89,18 +91,26 @@ def lines(snapshot: Snapshot, pods: Sequence[Pod], now: float) -> Iterator[str]:
         yield from _table([_row(pod, now) for pod in pods])
     elif not snapshot.starting:
         yield f"No pod of node {snapshot.node} is traced here: label one with clovisor.io/trace=true, or clovisor enable it."
+    for problem in snapshot.problems:
+        yield click.style(printable(problem), fg="yellow")
     for remark in _remarks(snapshot, now):
         yield click.style(remark, dim=True)
 
 
 def _row(pod: Pod, now: float) -> tuple[str, ...]:
     if pod.state is not State.TRACED:
-        why = f": {pod.problem}" if pod.problem else ""
-        return (clip(pod.ref, POD_CELLS), printable(pod.veth), "", "", "", "", clip(f"{pod.state.value}{why}", REASON_CELLS))
+        return (clip(pod.ref, POD_CELLS), printable(pod.veth), "", "", "", "", printable(pod.state.value + _why(pod)))
     numbers = (pod.ended(SEEN), pod.ended(LOST), sum(pod.sessions.values()))
     state = f"traced, behind {pod.ahead}" if pod.ahead else pod.state.value if pod.selected else ONLY_LOOKED_AT
     counts = (f"{number:,}" for number in numbers)
-    return (clip(pod.ref, POD_CELLS), printable(pod.veth), age(now - pod.since), *counts, clip(state, REASON_CELLS))
+    return (clip(pod.ref, POD_CELLS), printable(pod.veth), age(now - pod.since), *counts, printable(state + _why(pod)))
+
+
+def _why(pod: Pod) -> str:
+    """Whole, as the last column may be as wide as it likes; of several mistakes the first."""
+    said = [*([pod.problem] if pod.problem and pod.problem != pod.state.value else []), *pod.mistakes]
+    more = f" (and {len(said) - 1} more: clovisor explain {pod.ref})" if len(said) > 1 else ""
+    return f": {said[0]}{more}" if said else ""
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -131,5 +141,5 @@ def _remarks(snapshot: Snapshot, now: float) -> Iterator[str]:
     for each in snapshot.exporters:
         if dropped := [f"{reason} {number:,}" for reason, number in each.dropped.items() if number]:
             yield printable(f"{each.url} got {each.sent:,} of {each.offered:,} sessions; dropped: {', '.join(dropped)}.")
-    if snapshot.problem:
-        yield printable(f"{ago(now - snapshot.problem_at)}: {snapshot.problem}")
+    if stale := snapshot.own.get(STALE, 0):
+        yield f"{stale:,} bytes that were captured before this agent began were too old to be read: what they told is not seen."

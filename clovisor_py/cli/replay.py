@@ -67,11 +67,13 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
       clovisor replay pod.pcap
       clovisor replay monday.pcapng tuesday.pcap.gz --status 5xx
       clovisor replay pod.pcap --port 5432 --slower-than 100ms -o json
+      clovisor replay pod.pcap --not-peer 10.244.1.1 --not-path /healthz
       clovisor replay pod.pcap --export jaeger://127.0.0.1
       tcpdump -i any -w - port 80 | clovisor replay -
 
     Sessions go to standard output, remarks and the summary to standard error. A file that is no capture, or that breaks off,
-    is said, and the others go on; the exit status is 1 then, and where an exporter did not deliver all.
+    is said, and the others go on; the exit status is 1 then, where a --plugin was refused, and where an exporter did not
+    deliver all; it is 130 after Ctrl-C.
     """
     settings = shown.settings()
     protocols, whole = shown.protocols()
@@ -96,7 +98,7 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
         fanout.close()
     report = replay.report()
     if replay.read:
-        for line in _summary.replay_lines(report, shown.texts):
+        for line in (*_summary.replay_lines(report, shown.texts), *shown.missed):
             shown.say(line)
     for sentence in (lost := _summary.undelivered(report)):
         shown.complain(sentence)

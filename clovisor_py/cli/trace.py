@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem
 
-from clovisor_py.agent import Agent, Report
-from clovisor_py.cli import _agent, _summary
-from clovisor_py.cli._options import Duration, Shown, session_options
-from clovisor_py.cli._tap import pods_of, trace_pods
+from clovisor_py.agent import Agent
+from clovisor_py.agent_report import Report
+from clovisor_py.cli import _agent, _completion, _summary
+from clovisor_py.cli._options import STDOUT, Shown, session_options, urls_of
+from clovisor_py.cli._tap import pods_of, refuse_for_others, trace_pods
+from clovisor_py.cli._types import Duration
 from clovisor_py.cli._until import until
+from clovisor_py.config import CPU_SHARES, Settings
 from clovisor_py.errors import ClovisorError, UsageError
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.kernel.links import PAIRS
 from clovisor_py.kernel.probe import require_bpffs, require_root
-from clovisor_py.kernel.targets import Veth, resolve, veths_here
+from clovisor_py.kernel.targets import Veth, resolve
 from clovisor_py.protocols._redaction import Level
 from clovisor_py.sources.pcapng import PcapngWriter
 
@@ -34,42 +37,21 @@ def describe(veth: Veth, hints: dict[int, str]) -> str:
     return f"tracing {veth.label} ({ends}{', ' if veth.addresses else ''}{' '.join(veth.addresses)}){known}{odd}"
 
 
-def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Namespaces and host veths that begin so."""
-    try:
-        names = [name for veth in veths_here() for name in (veth.label, veth.name)]
-    except ClovisorError:
-        return []  # completion is no place for errors
-    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
-
-
-def _closing(report: Report, texts: bool) -> list[str]:
-    """Who called whom, where there was more than one; then the summary."""
-    rows = report.shown.calls()
-    table = [f"  {line}" for line in service_map_lines(rows)] if len(rows) > 1 else []
-    return [*table, *_summary.lines(report, texts)]
-
-
-def _written(writer: PcapngWriter) -> str:
-    lost = f"; {writer.lost:,} more could not be written" if writer.lost else ""
-    return f"  {writer.path}: {writer.written:,} segments{lost} (clovisor replay shows them again)"
-
-
 @click.command(name="trace")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_targets)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=_completion.targets)
 @session_options
 @click.option("-n", "--namespace", metavar="NAME", help="Of pods that are named without one.  [default: default]")
 @_agent.socket_option
 @click.option("--duration", "duration_ns", type=Duration(positive=True), help="End after this time of tracing.")
 @click.option(
-    "--cpu-share", type=click.FloatRange(0.05, 16), help="Of one core, before the kernel captures less.  [default: 0.5]"
+    "--cpu-share", type=click.FloatRange(*CPU_SHARES), help="Of one core, before the kernel captures less.  [default: 0.5]"
 )
 @click.option(
     "-w",
     "--write",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write what was captured as pcapng; needs --redact off.",
+    help="Write what was captured as pcapng (-: to standard output, instead of lines); needs --redact off.",
 )
 @click.pass_context
 def COMMAND(
@@ -96,28 +78,38 @@ def COMMAND(
       clovisor trace web --path /api --slower-than 100ms -o json
       clovisor trace web --export jaeger://127.0.0.1 --export jsonl:web.jsonl
       clovisor trace web --hint 9000=http --duration 30s
+      clovisor trace web --not-peer 10.244.1.1 --not-path /healthz
       clovisor trace pod/shop/cart-7d9f --slower-than 1s   through the agent of this node
       clovisor trace deploy/cart -n shop --status 5xx
       clovisor trace web --redact off -w web.pcapng    to be replayed
+      clovisor trace web --redact off -w - | wireshark -k -i -
 
     Sessions go to standard output, remarks and the summary to standard error. The exit status is 0 after Ctrl-C, 143 after
-    SIGTERM, and 1 where an exporter did not deliver all.
+    SIGTERM, and 1 where an exporter or -w did not get all, a --plugin was refused, or what was traced is no longer there.
     """
+    seconds = None if duration_ns is None else duration_ns / 1e9
     if pods_of(targets):
-        return trace_pods(ctx, targets, shown, None if duration_ns is None else duration_ns / 1e9, namespace, socket)
+        return trace_pods(ctx, targets, shown, seconds, namespace, socket)
+    refuse_for_others(ctx, targets)
     if write is not None and shown.redact != Level.OFF.value:
         raise UsageError(RAW)
     require_root()
     require_bpffs()
-    veths = list({veth.ifindex: veth for target in targets for veth in resolve(target)}.values())
     settings = shown.settings()
     if cpu_share is not None:
         settings = dataclasses.replace(settings, cpu_share=cpu_share)
+    return _trace(targets, shown, settings, seconds, write)
+
+
+def _trace(targets: Sequence[str], shown: Shown, settings: Settings, seconds: float | None, write: str | None) -> int:
+    """What this command traces itself; the exit status."""
+    urls = urls_of(shown.output, shown.exports, write == STDOUT)
+    veths = list({veth.ifindex: veth for target in targets for veth in resolve(target)}.values())
     protocols, whole = shown.protocols()
     hints = dict(shown.hints)
     with (
-        until(None if duration_ns is None else duration_ns / 1e9) as stop,
-        open_urls(shown.urls, queue_limit=settings.export_queue) as fanout,
+        until(seconds) as stop,
+        open_urls(urls, queue_limit=settings.export_queue) as fanout,
         PcapngWriter(write) if write is not None else nullcontext() as writer,
         Agent(settings, fanout, hints=hints, keep=shown.filter, limit=shown.count, protocols=protocols, writer=writer) as agent,
         stop.work(),
@@ -125,19 +117,29 @@ def COMMAND(
         agent.attach(veths)
         for veth in veths:
             shown.say(describe(veth, hints))
+        if writer is not None and writer.replaced:
+            shown.say(f"{writer.path} held a capture, which is replaced")
         shown.say("Ctrl-C for the summary")
         stop.start()
-        agent.run(lambda: stop() or fanout.gone)
+        agent.run(lambda: stop() or fanout.gone or (writer is not None and writer.gone))
         agent.finish()
         left = bool(agent.veths)
         fanout.close()
-        report = agent.report()
-        for line in _closing(report, shown.texts):
-            shown.say(line)
-        for sentence in (lost := _summary.undelivered(report)):
-            shown.complain(sentence)
-        if writer is not None:
-            shown.say(_written(writer))
+        whole &= _sum_up(agent.report(), shown, writer)
     if not left:
         raise ClovisorError("every traced interface has vanished: start again when the pods are back.")
-    return stop.exit_status() or int(not whole or bool(lost) or (writer is not None and writer.lost > 0))
+    return stop.exit_status() or int(not whole)
+
+
+def _sum_up(report: Report, shown: Shown, writer: PcapngWriter | None) -> bool:
+    """Say how it was; whether all of it got where it was to go."""
+    rows = report.shown.calls()
+    who_called_whom = service_map_lines(rows) if len(rows) > 1 else []
+    for line in [*(f"  {row}" for row in who_called_whom), *_summary.lines(report, shown.texts), *shown.missed]:
+        shown.say(line)
+    for sentence in (undelivered := _summary.undelivered(report)):
+        shown.complain(sentence)
+    if writer is None:
+        return not undelivered
+    shown.say(f"  {_summary.written(writer)}")
+    return not undelivered and (writer.gone or not writer.lost)

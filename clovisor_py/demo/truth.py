@@ -35,6 +35,8 @@ class Record(TypedDict):
     duration_ns: int
     trace_id: str
     """32 hex digits, lower case; empty without a trace context."""
+    parent_id: str
+    """Of the same context, the caller's span: 16 hex digits, lower case; empty where there is none."""
     format: str
     """How the trace context was written: `traceparent`, `b3`, `b3multi`, or empty."""
     request_id: str
@@ -67,7 +69,7 @@ class Truth:
         method: str = "GET",
     ) -> None:
         """Add a record; `headers` (names in lower case) are the request's."""
-        trace_id, form = trace_of(headers)
+        trace_id, parent_id, form = trace_of(headers)
         record = Record(
             service=self.service,
             side=side,
@@ -79,6 +81,7 @@ class Truth:
             start_ns=start_ns,
             duration_ns=duration_ns,
             trace_id=trace_id,
+            parent_id=parent_id,
             format=form,
             request_id=headers.get("x-request-id", ""),
             family=family,
@@ -92,12 +95,17 @@ def read(path: str | Path) -> list[Record]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def trace_of(headers: Mapping[str, str]) -> tuple[str, str]:
-    """The trace id that a request carries, and the format it is written in; two empty strings without any."""
+def trace_of(headers: Mapping[str, str]) -> tuple[str, str, str]:
+    """Trace id and parent id that a request carries, and the format they are written in; three empty strings without any.
+
+    Not the reading that Clovisor does itself, which this has to prove.
+    """
     if parent := headers.get("traceparent"):
-        return parent.split("-")[1].lower(), "traceparent"
+        _, trace_id, parent_id, _ = parent.lower().split("-")
+        return trace_id, parent_id, "traceparent"
     if single := headers.get("b3"):
-        return single.split("-")[0].lower().zfill(32), "b3"
+        trace_id, parent_id = single.lower().split("-")[:2]
+        return trace_id.zfill(32), parent_id, "b3"
     if multi := headers.get("x-b3-traceid"):
-        return multi.lower().zfill(32), "b3multi"
-    return "", ""
+        return multi.lower().zfill(32), headers.get("x-b3-spanid", "").lower(), "b3multi"
+    return "", "", ""

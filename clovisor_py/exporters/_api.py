@@ -13,6 +13,16 @@ from dataclasses import dataclass, field
 from clovisor_py.model.session import Session
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a batch, in sessions: those that are neither `sent` nor `dropped` (by reason) count as refused."""
+
+    sent: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    error: str = ""
+    """Why not all of it was sent, in a sentence; empty where nobody said."""
+
+
 @dataclass(frozen=True)
 class ExportUrl:
     """`scheme:path?query` or `scheme://host:port/path?query`, taken apart (`_registry.parse`)."""
@@ -28,10 +38,11 @@ class ExportUrl:
 class Sink(typing.Protocol):
     """Where sessions go."""
 
-    def export(self, sessions: Sequence[Session]) -> int:
+    def export(self, sessions: Sequence[Session]) -> int | Delivery:
         """Deliver a batch; answers how many of it were delivered (the worker counts the rest as refused).
 
-        Raises ExportFailed where nothing was delivered and trying again may help, SinkGone where it never will.
+        Raises ExportFailed where nothing was delivered and trying again may help (with the same sequence),
+        ExportInterrupted where a part was delivered or a pause is asked for, SinkGone where it never will help.
         """
 
     def close(self) -> None:
@@ -47,3 +58,5 @@ class Exporter:
     """How its URL is written, for the help: `jsonl:FILE`."""
     create: Callable[[ExportUrl], Sink]
     """Raises UsageError where the URL makes no sense, ExportFailed where it cannot start."""
+    spans: bool = False
+    """It makes spans of sessions, and so gets those only that sampling keeps."""

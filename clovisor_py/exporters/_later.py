@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from clovisor_py.exporters._api import Sink
+from clovisor_py.exporters._api import Delivery, Sink
 from clovisor_py.model.session import Session
 
 
@@ -19,7 +19,7 @@ class Later:
         self._create = create
         self._sink: Sink | None = None
 
-    def export(self, sessions: Sequence[Session]) -> int:
+    def export(self, sessions: Sequence[Session]) -> int | Delivery:
         """As the sink does. Raises ExportFailed where it cannot be opened yet, too."""
         if self._sink is None:
             self._sink = self._create()

@@ -71,6 +71,12 @@ def open_sink(url: str) -> Sink:
     return exporter.create(parsed)
 
 
+def makes_spans(url: str) -> bool:
+    """Whether the exporter of that URL makes spans of sessions. Raises UsageError where there is none."""
+    exporter = exporter_of(parse(url).scheme)
+    return exporter is not None and exporter.spans
+
+
 def exporter_of(scheme: str) -> Exporter | None:
     """The exporter of that scheme, here or in an installed package; None where there is none.
 

@@ -144,6 +144,8 @@ def status_of(session: Session) -> str:
     """What the server said; where it said nothing, how the session ended."""
     if session.still_open:
         return "open"
+    if session.connection and session.status:
+        return session.status  # `refused` is a reset, and says more
     if session.attributes.get("clovisor.response") == "not seen":
         return session.status or "not seen"
     if session.outcome in (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED):

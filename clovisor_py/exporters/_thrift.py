@@ -8,14 +8,12 @@ reporter is for: finished spans stay in a list until this module encodes them (`
 
 from __future__ import annotations
 
-import json
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from clovisor_py.exporters import _compact  # first: it imports jaeger_client without its deprecation warnings
+from clovisor_py.exporters import _bounds, _compact  # first: it imports jaeger_client without its deprecation warnings
 from clovisor_py.model.message import AttributeValue
 from clovisor_py.model.session import Side
 from clovisor_py.model.span import Span
@@ -28,18 +26,10 @@ DATAGRAM_BYTES: Final = 65_000
 """What a Jaeger agent reads at most (its `max-packet-size`), 507 short of what UDP carries."""
 SERVICES: Final = 512
 """Tracers kept; the one not used for longest makes room, and is made again (50 µs) when it comes back."""
-NAME_CHARS: Final = 256
-"""Of a service's, a span's or an attribute's name."""
-TEXT_CHARS: Final = 4096
-"""Of an attribute: room for an SQL statement. What is longer ends with `…`."""
-ATTRIBUTES_BYTES: Final = 32_768
-"""Of all attributes of a span: half a datagram. Those beyond are left out, and `clovisor.attributes_dropped` says how many."""
-ATTRIBUTE_BYTES: Final = 20
-"""What an attribute takes besides its name and text: Thrift's headers, or a number."""
-LONG: Final = 1 << 63
 HALF_MICROSECOND: Final = 0.5e-6
 """Added to float seconds, which jaeger-client truncates to µs: so rounding never takes one away."""
-UNNAMED: Final = "unknown"
+TRACE_STATE: Final = "w3c.tracestate"
+"""As Jaeger calls the tracestate that comes by OTLP."""
 _SAMPLED: Final = 1
 
 
@@ -63,7 +53,7 @@ class Encoder:
         """The spans by service; within a service in their order, as many to a datagram as go in."""
         services: dict[str, list[Span]] = {}
         for span in spans:
-            services.setdefault(_text(span.service, NAME_CHARS) or UNNAMED, []).append(span)
+            services.setdefault(_bounds.text(span.service, _bounds.NAME_CHARS) or _bounds.UNNAMED, []).append(span)
         for service, members in services.items():
             tracer = self._tracer(service)
             for span in members:
@@ -120,51 +110,18 @@ def _finish(tracer: jaeger_client.Tracer, span: Span) -> None:
     """Make it a span of jaeger-client's, with our ids, times and tags."""
     context = jaeger_client.SpanContext(span.trace_id, span.span_id, span.parent_id, _SAMPLED)
     start = span.start_ns // 1000 / 1e6 + HALF_MICROSECOND
-    theirs = jaeger_client.Span(context, tracer, _text(span.name, NAME_CHARS), start_time=start)
-    theirs.tags.extend(thrift.make_tags(_tags(span), TEXT_CHARS, TEXT_CHARS))
+    theirs = jaeger_client.Span(context, tracer, _bounds.text(span.name, _bounds.NAME_CHARS), start_time=start)
+    theirs.tags.extend(thrift.make_tags(_tags(span), _bounds.TEXT_CHARS, _bounds.TEXT_CHARS))
     theirs.finish(start + span.duration_ns // 1000 / 1e6 + HALF_MICROSECOND)
 
 
 def _tags(span: Span) -> dict[str, AttributeValue]:
-    tags = _clean(span.attributes)
+    tags: dict[str, AttributeValue] = {}
+    for key, value in _bounds.clean(span.attributes).items():
+        tags[key] = _bounds.list_text(value) if isinstance(value, list) else value
     tags["span.kind"] = "client" if span.side is Side.CLIENT else "server"
     if span.error:
         tags["error"] = True
+    if span.trace_state:
+        tags[TRACE_STATE] = _bounds.text(span.trace_state, _bounds.TEXT_CHARS)
     return tags
-
-
-def _clean(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
-    """Only what Thrift and Jaeger's JSON can say, within ATTRIBUTES_BYTES."""
-    out: dict[str, AttributeValue] = {}
-    room = ATTRIBUTES_BYTES
-    for key, value in attributes.items():
-        name, said = _text(key, NAME_CHARS), _value(value)
-        size = ATTRIBUTE_BYTES + _bytes(name) + (_bytes(said) if isinstance(said, str) else 0)
-        if size <= room and name not in out:
-            out[name] = said
-            room -= size
-    if len(out) < len(attributes):
-        out["clovisor.attributes_dropped"] = len(attributes) - len(out)
-    return out
-
-
-def _value(value: AttributeValue) -> AttributeValue:
-    if isinstance(value, str):
-        return _text(value, TEXT_CHARS)
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if -LONG <= value < LONG else _text(hex(value), TEXT_CHARS)  # str() refuses thousands of digits
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has no such number: Jaeger could not show the trace
-    return _text(json.dumps(value, default=str), TEXT_CHARS)  # as Jaeger shows a list that came by OTLP
-
-
-def _text(text: str, limit: int) -> str:
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

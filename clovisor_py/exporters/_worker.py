@@ -8,7 +8,7 @@ happens, at any moment,
 
 and `dropped` says why: `queue full` (the oldest went, the newest tell what is happening now), `refused` (the sink took the
 batch but not these), `failed` (tried again and again in vain), `stopped` (still there when time was up), `reader gone`
-(nobody will ever read it: the worker has ended, and `gone` says so).
+(nobody will ever read it: the worker has ended, and `gone` says so), or what the sink says itself (`Delivery.dropped`).
 
 Whoever makes a Worker closes it (`with` does): then nothing is lost without being counted. The thread is a daemon, so that a
 sink that never comes back (a full pipe that nobody reads, a hung file system) cannot keep the process from ending.
@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final
 
-from clovisor_py.errors import ExportFailed, SinkGone
-from clovisor_py.exporters._api import Sink
+from clovisor_py.errors import ExportFailed, ExportInterrupted, SinkGone
+from clovisor_py.exporters._api import Delivery, Sink
 from clovisor_py.model.session import Session
 
 BATCH: Final = 512
@@ -39,6 +39,8 @@ ATTEMPTS: Final = 6
 PAUSE_S: Final = 0.2
 """Before the second attempt; doubles with each further one."""
 LONGEST_PAUSE_S: Final = 5.0
+LONGEST_WAIT_S: Final = 60.0
+"""Of a pause that the receiver asks for: what arrives in a longer one, no queue holds."""
 CLOSE_S: Final = 5.0
 """Time for a last flush when `with` ends."""
 
@@ -61,6 +63,8 @@ class Ledger:
     waiting: int
     error: str = ""
     """What the sink said when it last failed; empty where it never did."""
+    left_out: int = 0
+    """Sessions that sampling kept from it; they were not offered."""
 
 
 class Worker:
@@ -78,6 +82,8 @@ class Worker:
         pause_s: float = PAUSE_S,
     ) -> None:
         self.name = name
+        self._called = name.rstrip(":")
+        """In a log line, where another colon follows."""
         self._sink = sink
         self._batch, self._linger_s, self._attempts, self._pause_s = batch, linger_s, attempts, pause_s
         self._queue: deque[Session] = deque(maxlen=queue_limit)
@@ -145,12 +151,11 @@ class Worker:
 
     def _run(self) -> None:
         while not self.gone and (batch := self._take()):
-            sent, reason = self._deliver(batch)
-            self._account(len(batch), sent, reason)
+            self._account(len(batch), *self._deliver(batch))
         try:
             self._sink.close()
         except Exception:
-            log.exception("export %s: closing it failed.", self.name)
+            log.exception("export %s: closing it failed.", self._called)
 
     def _take(self) -> list[Session]:
         """The next batch: waits for a first session, then for more, until it is full, old enough, or the end has come."""
@@ -169,45 +174,57 @@ class Worker:
             self._in_hand = len(batch)
             return batch
 
-    def _deliver(self, batch: list[Session]) -> tuple[int, str]:
-        """How many were sent, and the reason why the others were not."""
+    def _deliver(self, batch: list[Session]) -> tuple[Delivery, str]:
+        """What became of it, and the reason for those of which the sink says nothing."""
+        settled = Delivery(0)
         for attempt in range(1, self._attempts + 1):
             last = self._stop_at is not None  # the end has come: no more pauses, one attempt each
+            wait = 0.0
             try:
-                sent = min(max(self._sink.export(batch), 0), len(batch))
+                delivery = _delivery(self._sink.export(batch))
             except SinkGone as error:
-                log.info("export %s: %s", self.name, error)  # `| head` is no reason to warn
-                return 0, GONE
+                log.info("export %s: %s", self._called, error)  # `| head` is no reason to warn
+                return settled, GONE
             except ExportFailed as error:
                 self._say_down(error)
+                if isinstance(error, ExportInterrupted):
+                    settled, wait = Delivery(error.sent, error.dropped), error.retry_after_s
             except Exception as error:  # noqa: BLE001 (a fault of the sink must not end the thread; it is said and counted)
                 self._say_down(error, unexpected=True)  # trying again would repeat it
-                return 0, FAILED
+                return settled, FAILED
             else:
                 self._say_up()
-                self._say_refused(len(batch) - sent, len(batch))
-                return sent, REFUSED
+                self._say_refused(delivery, len(batch))
+                return delivery, REFUSED
             if last:
                 break
             if attempt < self._attempts:
-                self._pause(attempt)
-        return 0, FAILED
+                self._pause(attempt, wait)
+        return settled, FAILED
 
-    def _pause(self, attempt: int) -> None:
-        """Wait before the next attempt; `stop` cuts it short."""
+    def _pause(self, attempt: int, asked_s: float) -> None:
+        """Wait before the next attempt, at least as long as the receiver asked for; `stop` cuts it short."""
         pause = min(self._pause_s * 2 ** (attempt - 1), LONGEST_PAUSE_S)
         pause *= random.uniform(0.5, 1.0)  # many agents, one collector: not all at once
+        pause += min(asked_s, LONGEST_WAIT_S)
         until = time.monotonic() + pause
         with self._changed:
             while self._stop_at is None and (now := time.monotonic()) < until:
                 self._changed.wait(until - now)
 
-    def _account(self, size: int, sent: int, reason: str) -> None:
+    def _account(self, size: int, delivery: Delivery, reason: str) -> None:
+        """Each session of the batch is counted once, whatever numbers the sink gives."""
         with self._changed:
             if self._abandoned:
                 return  # counted as `stopped` when `close` gave up on it
+            sent = min(max(delivery.sent, 0), size)
             self._sent += sent
-            self._dropped[reason] += size - sent
+            rest = size - sent
+            for why, number in delivery.dropped.items():
+                dropped = min(max(number, 0), rest)
+                self._dropped[why] = self._dropped.get(why, 0) + dropped
+                rest -= dropped
+            self._dropped[reason] += rest
             self._in_hand = 0
             if reason == GONE:
                 self.gone = True
@@ -220,7 +237,7 @@ class Worker:
             self._give_up()
             self._dropped[STOPPED] += self._in_hand
             self._in_hand = 0
-        log.warning("export %s: it did not answer in time; what it still held counts as dropped.", self.name)
+        log.warning("export %s: it did not answer in time; what it still held counts as dropped.", self._called)
 
     def _give_up(self, reason: str = STOPPED) -> None:
         self._dropped[reason] += len(self._queue)
@@ -230,16 +247,30 @@ class Worker:
         """Once, however often it fails, until it works again."""
         self._error = str(error) or type(error).__name__
         if not self._down:
-            log.warning("export %s: %s", self.name, self._error, exc_info=error if unexpected else None)
+            log.warning("export %s: %s", self._called, self._error, exc_info=error if unexpected else None)
         self._down = True
 
-    def _say_refused(self, refused: int, size: int) -> None:
-        if refused and not self._said_refused:
-            log.warning("export %s: refused %d of %d sessions; further ones are counted only.", self.name, refused, size)
+    def _say_refused(self, delivery: Delivery, size: int) -> None:
+        if delivery.sent >= size:
+            return
+        self._error = delivery.error or self._error
+        if not self._said_refused:
+            why = f" ({delivery.error.rstrip('.')})" if delivery.error else ""
+            lost = size - delivery.sent
+            log.warning("export %s: refused %d of %d sessions%s; further ones are counted only.", self._called, lost, size, why)
             self._said_refused = True
 
     def _say_up(self) -> None:
         if self._down:
             dropped = sum(self.ledger().dropped.values())
-            log.warning("export %s: works again (%d sessions dropped so far).", self.name, dropped)
+            log.info("export %s: works again (%d sessions dropped so far).", self._called, dropped)
         self._down = False
+
+
+def _delivery(answer: object) -> Delivery:
+    """A sink's answer; anything but what its contract says is a fault of the sink."""
+    if isinstance(answer, Delivery):
+        return answer
+    if isinstance(answer, int):
+        return Delivery(answer)
+    raise TypeError(f"the exporter answered {type(answer).__name__}, not how much it delivered; mend it.")

@@ -138,4 +138,4 @@ def _create(url: ExportUrl) -> JaegerSink:
     return JaegerSink(url.host, url.port or PORT)
 
 
-EXPORTER = Exporter(schemes=("jaeger",), synopsis="jaeger://HOST[:6831]", create=_create)
+EXPORTER = Exporter(schemes=("jaeger",), synopsis="jaeger://HOST[:6831]", create=_create, spans=True)

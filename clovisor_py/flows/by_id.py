@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.pairing import MAX_PENDING, Pairing, Pending
+from clovisor_py.flows.pairing import MAX_PENDING, Begun, Pairing, Pending
 from clovisor_py.flows.sessions import Facts
 from clovisor_py.model.message import SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Session
@@ -21,8 +21,15 @@ class ById(Pairing):
 
     __slots__ = ("_begun", "_hidden_ns", "_late", "_waiting")
 
-    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
-        super().__init__(facts, ledger, emit, watch)
+    def __init__(
+        self,
+        facts: Facts,
+        ledger: Ledger,
+        emit: Callable[[Session], None],
+        watch: Callable[[int], None],
+        begun: Begun | None = None,
+    ) -> None:
+        super().__init__(facts, ledger, emit, watch, begun)
         self._waiting: dict[int | str | None, tuple[Message, bool, int]] = {}
         """Request, whether it was fresh, and when anything was last heard of its exchange; the quietest first."""
         self._begun: dict[int | str | None, Message] = {}
@@ -79,9 +86,7 @@ class ById(Pairing):
         if self._late:
             self._late.pop(key, None)
         waiting[key] = (message, fresh, message.end_ns)
-        if not self.watched:
-            self.watched = True
-            self._watch(message.end_ns)
+        self._waits(message)
         if len(waiting) > MAX_PENDING:
             del waiting[next(iter(waiting))]
             self._ledger.pending_evicted += 1

@@ -17,7 +17,7 @@ from clovisor_py.flows.detect import UNKNOWN, Detector, Ports, Verdict, by_any_n
 from clovisor_py.flows.in_order import InOrder
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.loop import BLIND, Handover
-from clovisor_py.flows.pairing import Pairing
+from clovisor_py.flows.pairing import Begun, Pairing
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.stream import Piece
 from clovisor_py.flows.table import Flow
@@ -39,7 +39,7 @@ class Delivery:
     """
 
     __slots__ = (
-        "_captures",
+        "_begun",
         "_control",
         "_cursor",
         "_emit",
@@ -62,11 +62,10 @@ class Delivery:
         protocols: Iterable[Protocol],
         hints: Mapping[int, Protocol],
         redaction: Redaction,
+        begun: Begun | None = None,
     ) -> None:
-        self._ledger = ledger
-        self._control = control
-        self._emit = emit
-        self._watch = watch
+        self._ledger, self._control = ledger, control
+        self._emit, self._watch, self._begun = emit, watch, begun
         self.default = Terms(hints, redaction)
         """What holds at a veth that has no terms of its own."""
         self.terms: dict[int, Terms] = {}
@@ -74,7 +73,6 @@ class Delivery:
         self._cursor = Cursor(b"")
         self._protocols = tuple(protocols)
         self._names = by_any_name(self._protocols)
-        self._captures = {protocol.name: protocol.capture.value for protocol in self._protocols}
         self._memories: dict[str, dict[Any, Any]] = {}
         self._riders: dict[str, tuple[Protocol, ...]] = {}
         for protocol in self._protocols:
@@ -89,9 +87,18 @@ class Delivery:
         """Server port to protocol, as far as somebody said so of this flow's ends."""
         return self.terms_of(flow).told([flow.ends[direction] for direction in flow.ports.servers()], self._names)
 
+    def protocol(self, flow: Flow) -> Protocol:
+        """That of its readers."""
+        return self._names[flow.protocol]
+
+    def setup(self, flow: Flow) -> Setup:
+        """What its parser is made with."""
+        riders, memory = self._riders.get(flow.protocol, ()), self._memories.setdefault(flow.protocol, {})
+        return Setup(self.terms_of(flow).redaction, flow.udp, riders, memory, not flow.mid_stream)
+
     def capture(self, flow: Flow) -> None:
         """Tell the kernel how much of it is wanted now."""
-        wanted = self._captures[flow.protocol] if flow.readers is not None else FULL
+        wanted = self.protocol(flow).capture.value if flow.readers is not None else FULL
         self._control.capture(flow.id, self.terms_of(flow).capture or wanted)
 
     def deliver_all(self, flow: Flow, direction: int, pieces: Iterable[Piece]) -> None:
@@ -207,10 +214,10 @@ class Delivery:
         flow.doubt = flow.tally if detector.hinted is protocol else None
         flow.tally, flow.protocol = None, protocol.name
         facts = flow.facts(protocol.sessions)
-        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, Watcher(self._watch, flow.id))
+        watch = Watcher(self._watch, flow.id)
+        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch, self._begun)
         self._take_over(flow.pairing, waiting, now_ns)
-        riders, memory = self._riders.get(flow.protocol, ()), self._memories.setdefault(flow.protocol, {})
-        parser = protocol.parser(Setup(terms.redaction, flow.udp, riders, memory, not flow.mid_stream))
+        parser = protocol.parser(self.setup(flow))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT

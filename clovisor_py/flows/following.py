@@ -1,6 +1,8 @@
 """Following: open flows do what new terms of their veth say, and nothing else of them changes.
 
 A flow that nobody could read, or that was taken for something else, is seen from its middle from then on, as if it were new.
+So is one of which more or less is hidden now, unless its protocol knows better (`Protocol.renew`): what was read at the level
+of before comes out at once, or never.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from clovisor_py.flows.terms import MUTED, NOT_ASKED, Terms
 from clovisor_py.protocols._api import Protocol
 
 TOLD_ANEW: Final = "it was told to be another protocol"
+HIDDEN_ANEW: Final = "it was begun again, to hide more of it or less"
+"""What its parser still held, and what waited for an answer, was read at the level of before."""
 
 
 def follow(delivery: Delivery, flow: Flow, now_ns: int, before: Terms) -> None:
@@ -39,8 +43,23 @@ def follow(delivery: Delivery, flow: Flow, now_ns: int, before: Terms) -> None:
             delivery.give_up(flow, TOLD_ANEW, now_ns)
         if flow.opaque or flow.detector is not None:  # else nothing has been said on it yet
             delivery.reopen(flow, now_ns)
+    if terms.redaction != before.redaction and flow.readers is not None:
+        _hide_anew(delivery, flow, now_ns)
     if terms.capture != before.capture and not flow.opaque:
         delivery.capture(flow)
+
+
+def _hide_anew(delivery: Delivery, flow: Flow, now_ns: int) -> None:
+    assert flow.readers is not None and flow.pairing is not None
+    renew = delivery.protocol(flow).renew
+    if renew is None:
+        delivery.give_up(flow, HIDDEN_ANEW, now_ns)
+        delivery.reopen(flow, now_ns)
+        return
+    parser = renew(flow.readers[0].parser, delivery.setup(flow))
+    for reader in flow.readers:
+        reader.go_on_with(parser)
+    flow.pairing.abandon(now_ns)
 
 
 def _server(flow: Flow) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.pairing import MAX_PENDING, Pairing, Pending
+from clovisor_py.flows.pairing import MAX_PENDING, Begun, Pairing, Pending
 from clovisor_py.flows.sessions import Facts
 from clovisor_py.model.message import SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Session
@@ -21,8 +21,15 @@ class InOrder(Pairing):
 
     in_order = True
 
-    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
-        super().__init__(facts, ledger, emit, watch)
+    def __init__(
+        self,
+        facts: Facts,
+        ledger: Ledger,
+        emit: Callable[[Session], None],
+        watch: Callable[[int], None],
+        begun: Begun | None = None,
+    ) -> None:
+        super().__init__(facts, ledger, emit, watch, begun)
         self._waiting: list[Pending] = []
         self._abandoned = 0
         """Requests at the front of the order that were reported already: so many responses are late."""
@@ -46,9 +53,7 @@ class InOrder(Pairing):
                 self.not_seen(message, fresh, message.end_ns)
                 return
             waiting.append((message, fresh))
-            if not self.watched:
-                self.watched = True
-                self._watch(message.end_ns)
+            self._waits(message)
             if len(waiting) > MAX_PENDING:
                 waiting.pop(0)
                 self._abandoned += 1

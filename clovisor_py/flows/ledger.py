@@ -1,7 +1,7 @@
 """Ledger: what went into the engine, what came out, and where the difference went.
 
-The rule that a test holds: every payload segment fed ends in exactly one of `parsed`, `duplicates`, `opaque` and `late`,
-so `payload = parsed + duplicates + opaque + late` once nothing is held back (after `Pipeline.close`, or without holes).
+The rule that a test holds: every payload segment fed ends in exactly one of `parsed`, `duplicates`, `opaque`, `late` and
+`strangers`, so `payload` is the sum of these once nothing is held back (after `Pipeline.close`, or without holes).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Ledger:
         "repeated_requests",  # sent again with the same id and content (DNS retries)
         "resyncs",
         "sessions",
+        "strangers",  # payload segments of a veth for which nobody has given terms: captured for somebody who is gone
         "unparsed",
         "unseen_responses",  # requests whose response passed unseen (gaps, cuts)
         "violations",
@@ -97,6 +98,7 @@ class Ledger:
     repeated_requests: int
     resyncs: int
     sessions: int
+    strangers: int
     unseen_responses: int
     violations: int
 

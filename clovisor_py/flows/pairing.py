@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.sessions import Facts, SessionMaker
 from clovisor_py.model.message import Message
-from clovisor_py.model.session import END, Outcome, Session
+from clovisor_py.model.session import END, Outcome, Session, Side
+from clovisor_py.model.workload import Endpoint
 
 MAX_PENDING: Final = 8192
 """Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first."""
@@ -28,6 +29,9 @@ Early: TypeAlias = tuple[Message, bool, Outcome | None]
 """A response, whether it was the first after a beginning in the middle, and how the connection broke it off."""
 
 
+Begun: TypeAlias = Callable[[int, Endpoint, Message], None]
+"""(interface, client, request): hears of requests with a trace context that enter a pod, before they are answered."""
+
 _NONE: Final[dict[int | str | None, Early]] = {}
 """What pairings without early responses have; never added to."""
 
@@ -35,20 +39,36 @@ _NONE: Final[dict[int | str | None, Early]] = {}
 class Pairing(SessionMaker, ABC):
     """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
 
-    __slots__ = ("_early", "_watch", "asked", "watched")
+    __slots__ = ("_early", "_served", "_watch", "asked", "watched")
 
     in_order = False
     """Whether a message that is missed shifts all that follow."""
 
-    def __init__(self, facts: Facts, ledger: Ledger, emit: Callable[[Session], None], watch: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        ledger: Ledger,
+        emit: Callable[[Session], None],
+        watch: Callable[[int], None],
+        begun: Begun | None = None,
+    ) -> None:
         super().__init__(facts, ledger, emit)
         self._watch = watch
+        self._served = begun if facts.side is Side.SERVER else None
         self._early = _NONE
         """Responses that no request waited for when they came, by correlation; orphans, unless their request is still open."""
         self.watched = False
         """Somebody will look at this flow again before its oldest request is overdue."""
         self.asked = False
         """A request was seen on this flow."""
+
+    def _waits(self, request: Message) -> None:
+        """It waits for its answer from now on."""
+        if request.propagation and self._served is not None:
+            self._served(self._interface, self._client, request)
+        if not self.watched:
+            self.watched = True
+            self._watch(request.end_ns)
 
     @abstractmethod
     def take(

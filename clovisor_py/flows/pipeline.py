@@ -29,11 +29,13 @@ from clovisor_py.flows.doubt import doubted
 from clovisor_py.flows.following import follow
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.loop import GivenUp, Handover
+from clovisor_py.flows.pairing import Begun
 from clovisor_py.flows.reader import Reader
+from clovisor_py.flows.retelling import Retelling
 from clovisor_py.flows.stream import MAX_WINDOW, SEQ_MASK, Piece
 from clovisor_py.flows.table import MAX_FLOWS, Flow, FlowTable
 from clovisor_py.flows.terms import Terms
-from clovisor_py.model.segment import ACK, CONTINUED, FIN, FROM_POD, PEER_OPENED, POD_OPENED, RST, SYN, TO_POD, TURN, Segment
+from clovisor_py.model.segment import ACK, CONTINUED, FIN, FROM_POD, RST, SYN, TO_POD, TURN, Segment
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._redaction import DEFAULT, Redaction
@@ -54,7 +56,8 @@ class Pipeline:
     """The engine. Not thread-safe: one source feeds it. All times are wall clock, ns since the epoch.
 
     `hints`: server port to protocol name, the operator's word (UsageError for a name that no protocol has).
-    `protocols`: name to protocol; by default all that are installed. `redaction`: what parsers may tell.
+    `protocols`: name to protocol; by default all that are installed. `redaction`: what parsers may tell. `begun`: see there.
+    `strangers`: whether a veth that was given no terms (`set_terms`) is read, by these; else its segments are only counted.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class Pipeline:
         protocols: Mapping[str, Protocol] | None = None,
         control: Control | None = None,
         redaction: Redaction = DEFAULT,
+        begun: Begun | None = None,
+        strangers: bool = True,
     ) -> None:
         known = self._known = registry() if protocols is None else protocols
-        self.ledger = Ledger()
+        self.ledger, self._strangers = Ledger(), strangers
         self._idle_ns = int(flow_idle_s * 1e9)
         self._table = FlowTable(self.ledger, max_flows)
+        self._retelling = Retelling(self._table.flows)
         self._out: list[Session] = []
         agenda = Agenda()
         timeout_ns = int(request_timeout_s * 1e9)
@@ -79,7 +85,7 @@ class Pipeline:
         self._agenda = agenda
         control = self._control = NoControl() if control is None else control
         self._delivery = Delivery(
-            self.ledger, control, self._out.append, watch, known.values(), resolve(hints, known), redaction
+            self.ledger, control, self._out.append, watch, known.values(), resolve(hints, known), redaction, begun
         )
         self._deadlines = Deadlines(agenda, self._delivery, timeout_ns)
 
@@ -117,13 +123,20 @@ class Pipeline:
         return self._taken()
 
     def retell(self, now_ns: int) -> list[Session]:
-        """What `said` answers of servers may have changed: open flows follow. Answers the sessions that this ended."""
+        """What `said` answers of servers may have changed: open flows follow, a few now and more with each `tick`.
+
+        Answers the sessions that this ended.
+        """
+        self._retelling.begin()
+        self._retell_some(now_ns)
+        return self._taken()
+
+    def _retell_some(self, now_ns: int) -> None:
         delivery = self._delivery
-        for flow in list(self._table.flows.values()):
+        for flow in self._retelling.step():
             terms = delivery.terms_of(flow)
             if terms.said is not None and flow.told is not None:
                 self._guarded(flow, now_ns, partial(follow, delivery, before=terms))
-        return self._taken()
 
     def drop(self, interface: int, now_ns: int) -> list[Session]:
         """The veth is traced no more: its flows end here, its terms are forgotten. Answers the sessions that this ended."""
@@ -191,6 +204,7 @@ class Pipeline:
                     self._leave(flow, "", now_ns)
         for flow in self._table.idle(now_ns - self._idle_ns):
             self._leave(flow, IDLE, now_ns)
+        self._retell_some(now_ns)
         self._table.forget_closed(now_ns)
         return self._taken()
 
@@ -205,13 +219,15 @@ class Pipeline:
     def _open(self, segment: Segment) -> Flow | None:
         """A flow for a segment that belongs to none, unless it is a latecomer."""
         table, ledger = self._table, self.ledger
+        if not self._strangers and segment.interface not in self._delivery.terms:
+            ledger.strangers += self._count(segment)
+            return None
         opens = segment.tcp_flags & (SYN | ACK) == SYN
         if not opens and (table.is_closed(segment.flow_id) or not (segment.length or segment.tcp_flags & SYN)):
             self._count(segment)
             ledger.late += bool(segment.length and not segment.flags & CONTINUED)
             return None
         flow = table.open(segment)
-        flow.opener = _opener(segment)
         if flow.opener == FROM_POD and self._delivery.terms_of(flow).refuses(TO_POD, *flow.peer):
             self._delivery.ignore(flow)
         ledger.flows_mid_stream += flow.mid_stream
@@ -382,12 +398,3 @@ def _ending(flow: Flow, outcome: Outcome | None, now_ns: int) -> Ending:
     if not answered and not flow.udp and not flow.mid_stream:
         return Ending(Outcome.TIMEOUT, "no answer", now_ns)
     return Ending(Outcome.OK, "open", flow.last_ns)
-
-
-def _opener(segment: Segment) -> int:
-    """The direction of who opened the connection, as far as this segment tells: -1."""
-    if segment.tcp_flags & SYN:
-        return 1 - segment.direction if segment.tcp_flags & ACK else segment.direction
-    if segment.flags & POD_OPENED:
-        return 0
-    return 1 if segment.flags & PEER_OPENED else -1

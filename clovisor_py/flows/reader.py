@@ -12,6 +12,7 @@ from __future__ import annotations
 from clovisor_py.errors import ProtocolError
 from clovisor_py.flows.loop import BLIND, READING, SEEKING, Loop
 from clovisor_py.model.session import Outcome
+from clovisor_py.protocols._api import Parser
 
 
 class Reader(Loop):
@@ -24,6 +25,15 @@ class Reader(Loop):
         self.fresh = mid_stream
         self.state = READING if aligned else SEEKING
         self.fast = aligned and not mid_stream
+
+    @property
+    def parser(self) -> Parser:
+        """Both directions of a flow have the same one."""
+        return self._parser
+
+    def go_on_with(self, parser: Parser) -> None:
+        """One that stands where this one's stood."""
+        self._parser = parser
 
     # ---- bytes ----
 

@@ -20,7 +20,7 @@ from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.sessions import Facts
 from clovisor_py.flows.stream import Stream
-from clovisor_py.model.segment import FROM_POD, SYN, TCP, UDP, Segment
+from clovisor_py.model.segment import ACK, FROM_POD, PEER_OPENED, POD_OPENED, SYN, TCP, UDP, Segment
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Endpoint
 from clovisor_py.protocols._api import Protocol
@@ -90,7 +90,7 @@ class Flow:
         self.ended = False
         self.opaque = False
         """Nobody can read it: counted only."""
-        self.opener = -1
+        self.opener = _opener(segment)
         """The direction of who opened the connection; -1 where that was not seen."""
         self.server = -1
         """The direction in which the server sends; -1 until known."""
@@ -217,6 +217,15 @@ class FlowTable:
         closed = self._closed
         while closed and next(iter(closed.values())) <= now_ns - LINGER_NS:
             closed.popitem(last=False)
+
+
+def _opener(segment: Segment) -> int:
+    """The direction of who opened the connection, as far as its first segment tells: -1."""
+    if segment.tcp_flags & SYN:
+        return 1 - segment.direction if segment.tcp_flags & ACK else segment.direction
+    if segment.flags & POD_OPENED:
+        return 0
+    return 1 if segment.flags & PEER_OPENED else -1
 
 
 @lru_cache(ADDRESSES)

@@ -7,6 +7,14 @@ The rules, learnt from what other agents broke:
   - Without TCX a clsact is added, and removed only if we added it and nothing else is on it.
   - What a predecessor attached in one way stays so: both at once would count everything twice.
 
+So, of a kernel that has TCX (without it: filters, on a clsact of ours where there is none), by what is on the veth:
+
+    there already                      hook: auto     tcx        clsact
+    links of ours, or of others        links          links      links
+    else filters of ours               filters        filters    filters
+    else a clsact                      filters        links      filters
+    nothing                            links          links      filters, on a clsact of ours
+
 Everything here goes by what the kernel says is there, and may be called again at any time, also after a crash half way through.
 """
 
@@ -22,9 +30,10 @@ from clovisor_py.errors import EnvironmentLacking, TargetGone
 from clovisor_py.kernel import bpf, clsact, tcx
 from clovisor_py.kernel.hooks import HANDLE, HOOKS, NAME
 from clovisor_py.kernel.links import link_names, refusal
+from clovisor_py.kernel.precedence import Place
 from clovisor_py.kernel.tc_dump import TcDump, tc_dump
 
-__all__ = ["HANDLE", "HOOKS", "NAME", "OWN_CLSACT", "OWN_TCX", "ahead", "attach", "detach", "displaced", "find_all", "require"]
+__all__ = ["HANDLE", "HOOKS", "NAME", "OWN_CLSACT", "OWN_TCX", "ahead", "attach", "detach", "find_all", "places", "require"]
 
 OWN_CLSACT: Final = 1
 """`attached` flag: we added the qdisc."""
@@ -36,6 +45,7 @@ AUTO, TCX, CLSACT = "auto", "tcx", "clsact"
 NO_TCX: Final = "this kernel has no TCX (Linux 6.6 and later have): set hook to auto or clsact."
 
 _LOOPBACK: Final = 1
+_WORST_FIRST: Final = (Place.MISSING, Place.BEHIND, Place.FIRST)
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +81,8 @@ def attach(
     """
     with _kernel(f"attaching to interface {ifindex}"), tc_dump() as tc:
         found = _look(tc, ifindex, pins)
-        own = known & OWN_CLSACT if found.clsact else 0
+        same = found.clsact and (found.filters or known & OWN_TCX)  # a clsact without ours may be somebody's, in its place
+        own = known & OWN_CLSACT if same else 0
         if _by_links(found, hook):
             remember(own | OWN_TCX)
             tcx.put(ifindex, programs, pins)
@@ -98,15 +109,16 @@ def detach(ifindex: int, pins: Path, known: int, ids: Collection[int] = ()) -> N
         _log.debug("interface %d is gone, and our filters with it", ifindex)
 
 
-def displaced(ifindexes: Iterable[int], programs: Mapping[str, int]) -> list[int]:
-    """Those of these veths that lack one of our programs, or where somebody's TCX program runs before it, or that are gone.
+def places(ifindexes: Iterable[int], programs: Mapping[str, int]) -> dict[int, Place]:
+    """Where our programs are on each of these veths: before all TCX programs, behind one, or (one of them) not there.
 
     One socket for all; for each veth two system calls, and where we are filters two dumps. Raises EnvironmentLacking,
     KernelRefused.
     """
     ids = {hook: bpf.program_id(fd) for hook, fd in programs.items()}
     with _looking() as tc:
-        return [each for each in ifindexes if not all(_runs_first(tc, each, hook, ids[hook]) for hook in HOOKS)]
+        found = {each: {_place(tc, each, hook, ids[hook]) for hook in HOOKS} for each in ifindexes}
+    return {each: next(one for one in _WORST_FIRST if one in there) for each, there in found.items()}
 
 
 def ahead(ifindex: int, programs: Mapping[str, int]) -> tuple[str, ...]:
@@ -137,16 +149,17 @@ def find_all(known: Collection[int] = (), ids: Collection[int] = ()) -> list[int
 
 
 def _look(tc: TcDump, ifindex: int, pins: Path) -> _Found:
+    filters = any(clsact.has_ours(tc, ifindex, hook) for hook in HOOKS)
+    has_clsact = filters or tc.has_clsact(ifindex)
     if not tcx.available(ifindex):
-        return _Found(False, False, False, tc.has_clsact(ifindex), filters=False)
+        return _Found(False, False, False, has_clsact, filters)
     links = foreign = False
     for hook in HOOKS:
         if there := tcx.programs(ifindex, hook):
             mine = tcx.link_of(pins, ifindex, hook)
             links |= any(one.link == mine for one in there if mine)
             foreign |= any(one.link != mine or not mine for one in there)
-    has_clsact = tc.has_clsact(ifindex)
-    return _Found(True, links, foreign, has_clsact, has_clsact and any(clsact.has_ours(tc, ifindex, h) for h in HOOKS))
+    return _Found(True, links, foreign, has_clsact, filters)
 
 
 def _by_links(found: _Found, hook: str) -> bool:
@@ -158,11 +171,12 @@ def _by_links(found: _Found, hook: str) -> bool:
     return hook == TCX or not found.clsact
 
 
-def _runs_first(tc: TcDump, ifindex: int, hook: str, program: int) -> bool:
-    """Whether it does on this hook. A pin proves nothing: a link may have been detached by force."""
-    if on_links := tcx.programs(ifindex, hook):
-        return on_links[0].program == program
-    return clsact.has_ours(tc, ifindex, hook)
+def _place(tc: TcDump, ifindex: int, hook: str, program: int) -> Place:
+    """Where it is on this hook. A pin proves nothing: a link may have been detached by force."""
+    on_links = [one.program for one in tcx.programs(ifindex, hook)]
+    if program not in on_links and not clsact.has_ours(tc, ifindex, hook):
+        return Place.MISSING
+    return Place.FIRST if on_links[:1] in ([], [program]) else Place.BEHIND
 
 
 def _before(tc: TcDump, ifindex: int, hook: str, program: int) -> Iterator[str]:

@@ -62,16 +62,19 @@ def take_off(tc: TcDump, ifindex: int, qdisc_too: bool) -> None:
 
     Raises TargetGone, EnvironmentLacking, KernelRefused.
     """
-    on = {hook: filters(tc, ifindex, hook) for hook in HOOKS}
-    mine = [(hook, one.preference) for hook, entries in on.items() for one in entries if is_ours(one)]
-    unused = len(mine) == sum(map(len, on.values()))
-    if not mine and not (qdisc_too and unused and tc.has_clsact(ifindex)):
+    mine = [(hook, one.preference) for hook in HOOKS for one in filters(tc, ifindex, hook) if is_ours(one)]
+    if not mine and not (qdisc_too and _unused(tc, ifindex)):
         return
     with netlink(f"detaching from interface {ifindex}") as route:
         for hook, preference in mine:
             _drop_filter(route, ifindex, hook, preference)
-        if qdisc_too and unused and tc.has_clsact(ifindex):
+        if qdisc_too and _unused(tc, ifindex):  # as it is now: somebody may have come meanwhile
             route.tc("del", "clsact", ifindex)
+
+
+def _unused(tc: TcDump, ifindex: int) -> bool:
+    """Whether there is a clsact with nothing on it."""
+    return tc.has_clsact(ifindex) and not any(filters(tc, ifindex, hook) for hook in HOOKS)
 
 
 def _add(route: Netlink, ifindex: int, remember: Callable[[bool], None]) -> None:

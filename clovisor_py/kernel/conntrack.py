@@ -7,6 +7,10 @@ subscription.
 
 Entries outlive their connection by 10 s and more, so a session is still found when it has ended. What is not found was not
 translated here, or is in a conntrack zone of its own (Open vSwitch): None, and nothing is guessed.
+
+A question alone would make the kernel load what answers it. So none is asked as long as it tracks no connections (which a look
+at /proc tells): then it translates none, and a node that has done without connection tracking goes on doing without. Where it
+does, a question may load what only answers: nfnetlink and nf_conntrack_netlink.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ import errno
 import os
 import socket
 import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from clovisor_py.errors import EnvironmentLacking, KernelRefused
@@ -39,6 +47,10 @@ _ANSWER: Final = 8192
 """Bytes: an entry with all that may be attached to it has some hundred."""
 _PATIENCE_S: Final = 0.1
 """The kernel answers while it is asked; only a broken socket takes longer."""
+LOOK_S: Final = 5.0
+"""How old the knowledge may be that connections are tracked, or are not."""
+_TRACKED: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+"""There as long as they are."""
 _MISSING: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT})
 """What a kernel answers that has no such subsystem."""
 
@@ -56,20 +68,25 @@ class Entry(NamedTuple):
 
 
 class Conntrack:
-    """Knows nothing until it is opened, nor when it is closed. For one thread."""
+    """Knows nothing until it is opened, nor when it is closed. For one thread, and its network namespace.
 
-    def __init__(self) -> None:
+    `tracks`: whether the kernel tracks connections there; `clock`: monotonic, s.
+    """
+
+    def __init__(self, tracks: Callable[[], bool] = _TRACKED.exists, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tracks, self._clock = tracks, clock
+        self._open = self._tracked = False
+        self._next_look = float("-inf")
         self._socket: socket.socket | None = None
         self._number = 0
 
     def open(self) -> None:
-        """Ask in the calling thread's network namespace from now on. Raises KernelRefused."""
+        """Ask from now on, as long as there is something to be asked."""
         self.close()
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        except OSError as error:
-            raise _refusal(error) from error
-        self._socket.settimeout(_PATIENCE_S)
+        self._open = True
+        if self._tracking():
+            with suppress(OSError):  # the first question tries again, and says it
+                self._connected()
 
     def of_client(self, client: Endpoint, called: Endpoint, transport: str) -> Entry | None:
         """The connection as its client sees it; None where none is tracked.
@@ -86,18 +103,29 @@ class Conntrack:
         """Let go of the socket."""
         if self._socket is not None:
             self._socket.close()
-        self._socket = None
+        self._socket, self._open = None, False
 
     def _ask(self, source: Endpoint, target: Endpoint, transport: str) -> Entry | None:
         number = _TRANSPORTS.get(transport)
         family = socket.AF_INET6 if ":" in source.ip else socket.AF_INET
-        if self._socket is None or number is None or (":" in target.ip) != (family == socket.AF_INET6):
+        if not self._open or number is None or (":" in target.ip) != (family == socket.AF_INET6) or not self._tracking():
             return None
         try:
-            body = self._exchange(self._socket, _NFGEN.pack(family, 0, 0) + _tuple(family, source, target, number))
+            body = self._exchange(self._connected(), _NFGEN.pack(family, 0, 0) + _tuple(family, source, target, number))
         except OSError as error:
             raise _refusal(error) from error
         return None if body is None else _entry(body[_NFGEN.size :])
+
+    def _tracking(self) -> bool:
+        if (now := self._clock()) >= self._next_look:
+            self._next_look, self._tracked = now + LOOK_S, self._tracks()
+        return self._tracked
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+            self._socket.settimeout(_PATIENCE_S)
+        return self._socket
 
     def _exchange(self, sock: socket.socket, body: bytes) -> bytes | None:
         """One request and its answer's body; None: there is no such entry."""

@@ -10,10 +10,9 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from socket import IPPROTO_UDP
 from types import TracebackType
 from typing import Final
 
@@ -23,27 +22,18 @@ from clovisor_py.flows.connection import Counted
 from clovisor_py.flows.control import Connection
 from clovisor_py.kernel import attach, bpf, compile, layout, tcx
 from clovisor_py.kernel.lock import hold
-from clovisor_py.kernel.maps import Maps, Pod, Stats, attached_at
+from clovisor_py.kernel.maps import Maps, Pod, Stats
+from clovisor_py.kernel.precedence import Precedence
+from clovisor_py.kernel.removal import strip
 from clovisor_py.kernel.ring import Ring
+from clovisor_py.kernel.sweep import Look, Swept, sweep
 
 MODES: Final = {"detect": layout.Mode.DETECT, "head": layout.Mode.HEAD, "full": layout.Mode.FULL, "none": layout.Mode.NONE}
 BURST_NS: Final = 100_000_000
 """How far a pod or flow may run ahead of its budget: at the default rate, most of one ring."""
-CLOSED_LINGER_NS: Final = 2_000_000_000
-"""A closed connection is remembered so long: its last segments may still be on the way."""
-UDP_IDLE_NS: Final = 10_000_000_000
-"""UDP has no end to be seen, and DNS takes a port for each question: twice the 5 s after which a resolver asks again."""
 NS_PER_KIB: Final = 1024 * 1_000_000_000
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What one sweep over the kernel's sessions found."""
-
-    live: int
-    released: int
 
 
 class Datapath:
@@ -63,13 +53,17 @@ class Datapath:
         self._slots: dict[int, int] = {}
         """By ifindex. This process holds the lock, so what it knows of `pods` and `attached` needs no look."""
         self._flags: dict[int, int] = {}
+        self.precedence = Precedence()
+        """Where a program of others insists on being first."""
 
     def __enter__(self) -> Datapath:
         self._held = hold(self.settings.pins)
         try:
             self._open()
         except BaseException:
-            os.close(self._held)
+            with suppress(OSError):  # it is not empty: pins that were there, or all but one
+                self.settings.pins.rmdir()
+            self._held.release()
             raise
         return self
 
@@ -81,7 +75,7 @@ class Datapath:
         pins, build = self.settings.pins, compile.build_id()
         self.adopted = _build_of(pins) == build
         if not self.adopted:
-            _strip(pins, keep_folder=True)
+            strip(pins, keep_folder=True)
             compile.load(pins)
         try:
             self.maps = Maps(pins)
@@ -104,12 +98,12 @@ class Datapath:
         self.maps.close()
         for fd in self.programs.values():
             os.close(fd)
-        os.close(self._held)
+        self._held.release()
 
     def remove(self) -> None:
         """Take everything off this node; to be followed by `close`."""
         self.maps.set_settings(self.settings.wake_bytes, 0, 0)  # nobody's build: half removed, nobody adopts it
-        _strip(self.settings.pins)
+        strip(self.settings.pins)
 
     def silence(self) -> None:
         """End the lease now: from here on the programs pass everything through, until the next `heartbeat`."""
@@ -162,6 +156,7 @@ class Datapath:
         self.maps.delete_pod(ifindex)
         self._baseline.pop(ifindex, None)
         self._slots.pop(ifindex, None)
+        self.precedence.forget(ifindex)
         for key, _ in self.maps.sessions():
             if int.from_bytes(key[:4], sys.byteorder) == ifindex:
                 self.maps.delete_session(key)
@@ -178,16 +173,19 @@ class Datapath:
 
     def broken(self) -> list[int]:
         """The veths that want `repair`, all looked at in one go; those that are gone are among them."""
-        return attach.displaced(list(self._baseline), self.programs)
+        places = attach.places(list(self._baseline), self.programs)
+        return [ifindex for ifindex, place in places.items() if self.precedence.claims(ifindex, place)]
 
     def repair(self, ifindex: int) -> bool:
         """Put back what is missing on a veth, or go before TCX programs that came later; whether anything was done.
 
-        Raises TargetGone.
+        Who insists on being first is let go first. Raises TargetGone.
         """
-        if not attach.displaced([ifindex], self.programs):
+        place = attach.places([ifindex], self.programs)[ifindex]
+        if not self.precedence.claims(ifindex, place):
             return False
         self._put_on(ifindex)
+        self.precedence.claimed(ifindex, place)
         return True
 
     def ahead(self, ifindex: int) -> tuple[str, ...]:
@@ -264,66 +262,9 @@ class Datapath:
         else:
             self._controlled.add(flow_id)
 
-    def sweep(self, idle_ns: int) -> Swept:
-        """Delete the kernel's entries of connections that are over or idle, and give their places back to their pods.
-
-        `idle_ns` is TCP's patience, UDP's is never longer than UDP_IDLE_NS.
-        """
-        now, live, pods = time.monotonic_ns(), set[int](), self.maps.pods()
-        released: dict[int, int] = {}
-        both = layout.FIN_SEEN | layout.FIN_SEEN << 1
-        for key, value in self.maps.sessions():
-            fields = layout.SESSION.unpack(value)
-            cookie, created, state = fields[0], fields[1], fields[4]
-            age = now - max(created, fields[8], fields[21])
-            ifindex, _, _, _, _, transport, _ = layout.KEY.unpack(key)
-            patience = min(idle_ns, UDP_IDLE_NS) if transport == IPPROTO_UDP else idle_ns
-            if state & layout.RST_SEEN or state & both == both:
-                patience = CLOSED_LINGER_NS
-            if age > patience or ifindex not in pods:
-                if self.maps.delete_session(key):
-                    released[ifindex] = released.get(ifindex, 0) + 1
-            else:
-                live.add(cookie)
-        for ifindex, number in released.items():
-            if ifindex in pods:
-                self.maps.set_pod(ifindex, pods[ifindex]._replace(released=pods[ifindex].released + number))
-        for cookie in self._controlled - live:
-            self.maps.delete_control(cookie)
-        self._controlled &= live
-        return Swept(len(live), sum(released.values()))
-
-
-def remove_all(pins: Path) -> list[int]:
-    """Every filter, link and pin of Clovisor off this node; the interfaces that had any. Raises AlreadyRunning."""
-    lock = hold(pins)
-    try:
-        return _strip(pins)
-    finally:
-        os.close(lock)
-
-
-def _strip(pins: Path, keep_folder: bool = False) -> list[int]:
-    """Off with filters, links and pins, also those of another build: only their names and `attached` are trusted.
-
-    All are tried; then the first refusal is raised.
-    """
-    known = attached_at(pins)
-    found = sorted({*known, *attach.find_all(), *tcx.pinned(pins)})
-    refusals: list[ClovisorError] = []
-    for ifindex in found:
-        try:
-            attach.detach(ifindex, pins, known.get(ifindex, 0))
-        except ClovisorError as error:
-            _log.debug("interface %d keeps something of ours", ifindex, exc_info=True)
-            refusals.append(error)
-    for pin in list(pins.iterdir()):
-        pin.unlink()
-    if not keep_folder:
-        pins.rmdir()
-    if refusals:
-        raise refusals[0]
-    return found
+    def sweep(self, idle_ns: int, look: Look | None = None) -> Swept:
+        """Delete the kernel's entries of connections that are over, or silent for `idle_ns` (see `kernel.sweep`)."""
+        return sweep(self.maps, self._controlled, idle_ns, look)
 
 
 def _build_of(pins: Path) -> int | None:

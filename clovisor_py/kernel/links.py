@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, KernelRefused, TargetGone
-from clovisor_py.kernel.rtnl import ATTRIBUTE, PATIENCE_S, attributes, collect, dump_message, text
+from clovisor_py.kernel.rtnl import ATTRIBUTE, PATIENCE_S, attributes, dump, text
 
 Netlink: TypeAlias = Any
 """A pyroute2 IPRoute (the library has no types)."""
@@ -41,8 +41,6 @@ _IFF_LOOPBACK: Final = 0x8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_TARGET_NETNSID = 1, 2, 10
 _SCOPE_GLOBAL: Final = 0
 _UNASSIGNED: Final = 0xFFFFFFFF
-_ATTEMPTS: Final = 5
-"""A dump during which the table changed is asked for again so often; the last answer is taken as it is."""
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 
@@ -161,19 +159,11 @@ def _number(value: bytes | None) -> int | None:
 def _dump(request: int, answer: int, header: bytes, target: int, netnsid: int | None) -> list[bytes]:
     """The bodies of a dump's `answer` messages, asked for in another namespace where `netnsid` is given."""
     attribute = b"" if netnsid is None else ATTRIBUTE.pack(8, target) + struct.pack("=i", netnsid)
-    message = header + attribute
-    message = dump_message(request, message)
     doing = "listing the addresses behind a veth" if request == _RTM_GETADDR else "listing the links behind a veth"
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
             sock.settimeout(PATIENCE_S)
             sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-            bodies: list[bytes] = []
-            for _ in range(_ATTEMPTS):
-                sock.send(message)
-                bodies, whole = collect(sock, answer)
-                if whole:
-                    break
-            return bodies
+            return dump(sock, request, answer, header + attribute)
     except OSError as error:
         raise refusal(doing, error.errno or errno.ETIMEDOUT) from error

@@ -1,25 +1,78 @@
-"""One datapath, one holder: a flock on the folder of the pins itself.
+"""One datapath, one holder: a flock on the folder of the pins, and one on the network namespace that is traced.
 
-Exactly those share a datapath who share that bpffs, so its own folder is what they contend for; and the kernel gives the
-lock back when its holder dies, in whatever way.
+Exactly those share maps who share that bpffs, so its own folder is what they contend for; and exactly those share veths who
+share a network namespace, on each of which either would want to be first. The kernel gives the locks back when their holder
+dies, in whatever way.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from clovisor_py.errors import AlreadyRunning, EnvironmentLacking
 
+NETNS: Final = Path("/proc/thread-self/ns/net")
+"""The calling thread's network namespace."""
 
-def hold(pins: Path) -> int:
-    """An fd that holds the datapath of this bpffs; close it to give it back.
 
-    The folder goes with the last datapath, so the lock is on the one that is there. Raises AlreadyRunning (which names the
-    holder's pid), EnvironmentLacking.
+class Held(NamedTuple):
+    """A datapath that is this process's: the locks' fds, and nothing else holds them."""
+
+    netns: int
+    folder: int
+
+    def release(self) -> None:
+        """Give it back."""
+        os.close(self.folder)
+        os.close(self.netns)
+
+
+def hold(pins: Path) -> Held:
+    """The datapath of this bpffs and of the calling thread's network namespace; release it to give it back.
+
+    Raises AlreadyRunning (which names the holder's pid), EnvironmentLacking.
     """
-    fd = _open_folder(pins)
+    netns = _lock(os.open(NETNS, os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        return Held(netns, _hold_folder(pins))
+    except BaseException:
+        os.close(netns)
+        raise
+
+
+def holder(at: os.stat_result, proc: Path = Path("/proc")) -> int | None:
+    """The pid that holds the lock on the file with this stat, as /proc/locks tells; None where nobody does."""
+    file = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+    locks = (line.split() for line in (proc / "locks").read_text().splitlines())
+    return next((int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == file), None)
+
+
+def owner(pins: Path) -> str:
+    """Whose the pins are, where this process may not change them; empty where it may, or where there are none."""
+    able = os.access(pins, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    if able or not pins.is_dir():
+        return ""
+    try:
+        return pwd.getpwuid(pins.stat().st_uid).pw_name
+    except KeyError:
+        return f"uid {pins.stat().st_uid}"
+
+
+def _hold_folder(pins: Path) -> int:
+    """The folder goes with the last datapath, so the lock is on the one that is there."""
+    fd = _lock(_open_folder(pins))
+    if not pins.is_dir() or os.fstat(fd).st_ino != pins.stat().st_ino:
+        os.close(fd)
+        return _hold_folder(pins)
+    return fd
+
+
+def _lock(fd: int) -> int:
+    """The same fd, which holds the lock on its file now; closed where that is another's."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -28,22 +81,14 @@ def hold(pins: Path) -> int:
         raise AlreadyRunning(
             f"another Clovisor{'' if pid is None else f' (pid {pid})'} traces on this node: stop it first."
         ) from error
-    if not pins.is_dir() or os.fstat(fd).st_ino != pins.stat().st_ino:
-        os.close(fd)
-        return hold(pins)
     return fd
-
-
-def holder(at: os.stat_result, proc: Path = Path("/proc")) -> int | None:
-    """The pid that holds the lock on the folder with this stat, as /proc/locks tells; None where nobody does."""
-    file = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
-    locks = (line.split() for line in (proc / "locks").read_text().splitlines())
-    return next((int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == file), None)
 
 
 def _open_folder(pins: Path) -> int:
     try:
         pins.mkdir(exist_ok=True)
+        if whose := owner(pins):
+            raise EnvironmentLacking(f"{pins} belongs to {whose}: run `clovisor detach` as {whose}.")
         return os.open(pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise EnvironmentLacking("bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf") from error

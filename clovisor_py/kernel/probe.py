@@ -1,59 +1,60 @@
 """What this machine has of what Clovisor needs, what it lacks, and what to do about that.
 
 A check is a function from a Machine to a Check, and CHECKS is all of them, in the order in which one would repair. Only
-Machine looks at the real thing, so a test hands in another. `clovisor doctor` prints the checks; `require_*` stops `trace`
-and its like in the doctor's own words, because a sentence that is written twice will differ.
-
-Nothing is left behind: what has to be tried out is tried in a child process (bcc, which would cost this one 80 MB) or in a
-network namespace that ends with the thread that made it.
+Machine (`machine.py`) looks at the real thing, so a test hands in another. `clovisor doctor` prints the checks; `require_*`
+stops `trace` and its like in the doctor's own words, because a sentence that is written twice will differ.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import re
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from clovisor_py.config import Settings
 from clovisor_py.errors import ClovisorError, EnvironmentLacking
-from clovisor_py.kernel import bpf, lock
-from clovisor_py.kernel.compile import compile_check
-from clovisor_py.kernel.links import netlink, refusal
+from clovisor_py.kernel.machine import DEFAULT_PINS, JAEGER_PORT, Machine
 
-DEFAULT_PINS: Final = Settings().pins
+__all__ = [
+    "BPFFS_MAGIC",
+    "CAPABILITIES",
+    "CHECKS",
+    "DEFAULT_PINS",
+    "JAEGER_PORT",
+    "Check",
+    "CheckFunction",
+    "Machine",
+    "State",
+    "examine",
+    "require",
+    "require_bpffs",
+    "require_root",
+]
+
 OLDEST_KERNEL: Final = (5, 12)
 """The first one with atomic compare and swap in programs (the ring buffer and CAP_BPF came with 5.8)."""
 CAPABILITIES: Final = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_SYS_ADMIN": 21}
 """Bits of capabilities(7), in the order of their worth here."""
 BPFFS_MAGIC: Final = 0xCAFE4A11
 """What statfs(2) says of a bpffs."""
-BCC_TIMEOUT_S: Final = 30
-"""Importing bcc takes half a second; a cold disk under load has taken several."""
 AS_ROOT: Final = "run it as root, or with sudo"
+DETACH: Final = "run `clovisor detach` as {}"
 IN_CONTAINER: Final = "add {} to the container's securityContext.capabilities.add (manifests/base has all that are needed)"
 """For a root that has been stripped of capabilities, which is what a container's is."""
-JAEGER_PORT: Final = 6831
+STRIPPED: Final = "give it {} back: root has them, until setpriv, systemd (CapabilityBoundingSet=) or the like takes them away"
+"""For one outside of any container."""
+NESTED: Final = "run it outside of it (of `unshare --user`, of a rootless container), as the machine's own root"
+VERBOSELY: Final = "run `clovisor -vv doctor`, which shows what the compiler and the kernel said"
+FIRST_TCX: Final = (6, 6)
+CONTAINERS_OWN: Final = 1
+"""The process that a container was started for; on a machine it is init, and never a Clovisor."""
 JAEGER_UDP_PORTS: Final = frozenset({6831, 6832})
 """Jaeger's datagram ports; every other port of it is TCP."""
-JAEGER_TIMEOUT_S: Final = 1.0
-
-Address: TypeAlias = IPv4Address | IPv6Address
 CheckFunction: TypeAlias = "Callable[[Machine], Check]"
-
-_CLONE_NEWNET: Final = 0x40000000
-_LOOPBACK: Final = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class State(str, Enum):
@@ -85,83 +86,10 @@ class Check:
         return f"{self.label} {self.detail}" + (f": {self.remedy}" if self.remedy else "")
 
 
-@dataclass(frozen=True)
-class Machine:
-    """The machine as the checks see it; methods that have to try something out raise ClovisorError where it fails."""
-
-    pins: Path = DEFAULT_PINS
-    jaeger: tuple[str, int] = ("127.0.0.1", JAEGER_PORT)
-    proc: Path = Path("/proc")
-
-    def release(self) -> str:
-        return platform.release()
-
-    def has_btf(self) -> bool:
-        return Path("/sys/kernel/btf/vmlinux").exists()
-
-    def capabilities(self) -> int:
-        """The effective capabilities of this process, as a bit mask."""
-        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", (self.proc / "self/status").read_text(), re.MULTILINE)
-        return int(found[1], 16) if found else 0
-
-    def is_root(self) -> bool:
-        return os.geteuid() == 0
-
-    def filesystem(self, folder: Path) -> int | None:
-        """The magic number of the file system that `folder` is on, None where there is no such folder."""
-        answer = (ctypes.c_long * 32)()  # struct statfs is 15 words or less and begins with f_type
-        return None if _libc.statfs(bytes(folder), answer) else answer[0] & 0xFFFFFFFF
-
-    def bcc_version(self) -> str | None:
-        """The version of bcc that this interpreter can import, or None."""
-        command = [sys.executable, "-c", "import bcc; print(bcc.__version__)"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BCC_TIMEOUT_S, check=False)
-        return None if done.returncode else done.stdout.strip()
-
-    def compile_seconds(self) -> float:
-        return compile_check()
-
-    def add_clsact(self) -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="probe") as one:
-            one.submit(_add_clsact_to_a_veth).result()
-
-    def has_tcx(self) -> bool:
-        try:
-            bpf.prog_query(_LOOPBACK, bpf.TCX_INGRESS)
-        except OSError:
-            return False
-        return True
-
-    def holder(self) -> int | None:
-        """The pid that holds the lock on the pins; None where nobody does."""
-        return lock.holder(self.pins.stat(), self.proc)
-
-    def listens_udp(self, address: Address, port: int) -> bool:
-        """Whether a socket of this network namespace is bound to that port, at that address or at all."""
-        wanted = {f"{spelling}:{port:04X}" for spelling in _spellings(address)}
-        tables = [self.proc / "net/udp", self.proc / "net/udp6"]
-        rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()[1:]]
-        return any(row[1] in wanted for row in rows)
-
-    def resolve(self, host: str, port: int) -> Address | None:
-        try:
-            return ip_address(socket.getaddrinfo(host, port)[0][4][0])
-        except OSError:
-            return None
-
-    def answers_tcp(self, address: Address, port: int) -> bool:
-        try:
-            socket.create_connection((str(address), port), timeout=JAEGER_TIMEOUT_S).close()
-        except OSError:
-            return False
-        return True
-
-
 def check_kernel(machine: Machine) -> Check:
-    release = machine.release()
-    version = release.partition("-")[0]
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if found and (int(found[1]), int(found[2])) < OLDEST_KERNEL:
+    version = machine.release().partition("-")[0]
+    found = _release(machine)
+    if found and found < OLDEST_KERNEL:
         oldest = ".".join(map(str, OLDEST_KERNEL))
         lacking = f"is older than {oldest} and has no atomic compare-and-swap for programs"
         return Check("kernel", State.PROBLEM, lacking, "use a newer one", version)
@@ -170,9 +98,13 @@ def check_kernel(machine: Machine) -> Check:
 
 
 def check_privileges(machine: Machine) -> Check:
+    if machine.in_user_namespace():
+        return Check("privileges", State.PROBLEM, "count in this user namespace only, not for the kernel", NESTED)
     held = _held(machine)
     if missing := _missing(held):
-        remedy = IN_CONTAINER.format(", ".join(missing).replace("CAP_", "")) if machine.is_root() else AS_ROOT
+        names = ", ".join(missing)
+        stripped = IN_CONTAINER.format(names.replace("CAP_", "")) if machine.in_container() else STRIPPED.format(names)
+        remedy = stripped if machine.is_root() else AS_ROOT
         return Check("privileges", State.PROBLEM, f"lack {' and '.join(missing)}", remedy)
     return Check("privileges", State.OK, " ".join(held))
 
@@ -184,6 +116,10 @@ def check_bpffs(machine: Machine) -> Check:
         return Check("bpffs", State.PROBLEM, f"has no place: there is no {folder}", "mount -t sysfs sysfs /sys")
     if magic != BPFFS_MAGIC:
         return Check("bpffs", State.PROBLEM, f"is not mounted at {folder}", f"mount -t bpf bpf {folder}")
+    if machine.read_only(folder):
+        return Check("bpffs", State.PROBLEM, f"is mounted read-only at {folder}", f"mount -o remount,rw {folder}")
+    if whose := machine.owner_of_pins():
+        return Check("bpffs", State.PROBLEM, f"holds {machine.pins}, which belongs to {whose}", DETACH.format(whose))
     if not os.access(folder, os.W_OK | os.X_OK):
         return Check("bpffs", State.PROBLEM, f"at {folder} is not writable", AS_ROOT)
     return Check("bpffs", State.OK, f"mounted at {folder}, writable")
@@ -200,6 +136,7 @@ def check_bcc(machine: Machine) -> Check:
         seconds = machine.compile_seconds()
     except ClovisorError as error:
         what, _, remedy = str(error).strip().splitlines()[-1].rpartition(": ")
+        remedy = VERBOSELY if "clovisor doctor" in remedy else remedy
         return Check("bcc", State.PROBLEM, f"cannot compile and load the kernel program: {what}", remedy, version)
     return Check("bcc", State.OK, f"compiles in {seconds:.1f} s without kernel headers", version=version)
 
@@ -219,19 +156,26 @@ def check_clsact(machine: Machine) -> Check:
 def check_tcx(machine: Machine) -> Check:
     if _missing(_held(machine)):
         return Check("tcx", State.OPTIONAL, "not tried, for want of privileges (optional)")
-    if not machine.has_tcx():
-        return Check(
-            "tcx", State.OPTIONAL, "not in this kernel, 6.6 is the first with it; adding clsact may lose a packet (optional)"
-        )
+    there = machine.has_tcx()
+    if there is None:
+        return Check("tcx", State.OPTIONAL, "the kernel does not let us ask for it (optional)")
+    if not there:
+        found = _release(machine)
+        lacks = "was built without it" if found and found >= FIRST_TCX else "does not have it, 6.6 is the first that does"
+        return Check("tcx", State.OPTIONAL, f"this kernel {lacks}; adding clsact may lose a packet (optional)")
     return Check("tcx", State.OK, "there: no packet is lost by attaching")
 
 
 def check_datapath(machine: Machine) -> Check:
-    if _missing(_held(machine)) or not machine.pins.exists():
+    if _missing(_held(machine)):
         return Check("datapath", State.OK, "no other Clovisor is seen here")
-    if (pid := machine.holder()) is None:
+    if (pid := machine.holder()) == CONTAINERS_OWN:
+        return Check("datapath", State.OK, "this container's own agent has it")
+    if pid is not None:
+        return Check("datapath", State.OPTIONAL, f"a Clovisor runs here already (pid {pid})")
+    if machine.pins.exists():
         return Check("datapath", State.OK, f"kept in {machine.pins} for the next Clovisor; `clovisor detach` removes it")
-    return Check("datapath", State.OPTIONAL, f"a Clovisor runs here already (pid {pid})")
+    return Check("datapath", State.OK, "no other Clovisor is seen here")
 
 
 def check_jaeger(machine: Machine) -> Check:
@@ -280,7 +224,15 @@ def require_bpffs(pins: Path = DEFAULT_PINS) -> None:
     require(check_bpffs, Machine(pins=pins))
 
 
+def _release(machine: Machine) -> tuple[int, int] | None:
+    found = re.match(r"(\d+)\.(\d+)", machine.release())
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def _held(machine: Machine) -> list[str]:
+    """Those that count: in a user namespace none does."""
+    if machine.in_user_namespace():
+        return []
     mask = machine.capabilities()
     return [name for name, bit in CAPABILITIES.items() if mask >> bit & 1]
 
@@ -292,21 +244,3 @@ def _missing(held: Sequence[str]) -> list[str]:
     """
     having = {*held, "CAP_BPF", "CAP_PERFMON"} if "CAP_SYS_ADMIN" in held else set(held)
     return [name for name in ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN") if name not in having]
-
-
-def _add_clsact_to_a_veth() -> None:
-    """In a thread of its own: the namespace, and the veth in it, end with the thread."""
-    if _libc.unshare(_CLONE_NEWNET):
-        raise refusal("making a network namespace", ctypes.get_errno())
-    with netlink("adding clsact to a veth") as route:
-        route.link("add", ifname="probe0", kind="veth", peer="probe1")
-        route.tc("add", "clsact", socket.if_nametoindex("probe0"))
-
-
-def _spellings(address: Address) -> set[str]:
-    """How /proc/net/udp and udp6 write the address, its IPv6-mapped form, and the wildcards: words in host order."""
-    forms = [address.packed, bytes(4), bytes(16)]
-    if address.version == 4:
-        forms.append(IPv6Address(f"::ffff:{address}").packed)
-    words = ([form[at : at + 4] for at in range(0, len(form), 4)] for form in forms)
-    return {"".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in split) for split in words}

@@ -13,6 +13,8 @@ from typing import Final
 
 PATIENCE_S: Final = 5.0
 """The kernel answers within microseconds; a longer silence is an error, not a wait."""
+ATTEMPTS: Final = 5
+"""A dump during which the table changed is asked for again so often; the last answer is taken as it is."""
 ATTRIBUTE: Final = struct.Struct("=HH")
 """Length and type of an attribute."""
 
@@ -27,6 +29,17 @@ _HEADER: Final = struct.Struct("=IHHII")
 def dump_message(request: int, body: bytes) -> bytes:
     """A request for all objects of a kind; `body`: its own header and attributes."""
     return _HEADER.pack(_HEADER.size + len(body), request, _NLM_F_REQUEST_DUMP, 1, 0) + body
+
+
+def dump(sock: socket.socket, request: int, answer: int, body: bytes) -> list[bytes]:
+    """The bodies of all `answer` messages; asked for again while the table changes under it, up to ATTEMPTS times."""
+    bodies: list[bytes] = []
+    for _ in range(ATTEMPTS):
+        sock.send(dump_message(request, body))
+        bodies, whole = collect(sock, answer)
+        if whole:
+            break
+    return bodies
 
 
 def collect(sock: socket.socket, answer: int) -> tuple[list[bytes], bool]:

@@ -23,6 +23,9 @@ from clovisor_py.model.text import printable
 _LISTED: Final = 12
 """A mistaken name costs one line: so many right ones are shown, the rest is counted."""
 
+PODS: Final = "What `clovisor agent` traces is pod/NAME, deploy/NAME or ns/NAME."
+"""For who knows a pod by its name only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Veth:
@@ -53,7 +56,7 @@ def resolve(target: str) -> list[Veth]:
         return _of_namespace(path, path.name, f"network namespace '{target}'", here)
     if target.isdecimal() and Path(f"/proc/{target}").exists():
         return _of_process(target, here)
-    raise UsageError(f"no interface, namespace or pid named '{target}'. {_known(here)}")
+    raise UsageError(f"no interface, namespace or pid named '{target}'. {_known(here)} {PODS}")
 
 
 def veths_here() -> list[Veth]:

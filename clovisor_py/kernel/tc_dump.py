@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from clovisor_py.kernel.rtnl import PATIENCE_S, attributes, collect, dump_message, text
+from clovisor_py.kernel.rtnl import PATIENCE_S, attributes, dump, text
 
 _RTM_NEWQDISC, _RTM_GETQDISC, _RTM_NEWTFILTER, _RTM_GETTFILTER = 36, 38, 44, 46
 _TCA_KIND, _TCA_OPTIONS, _TCA_BPF_NAME = 1, 2, 7
@@ -57,8 +57,7 @@ class TcDump:
         return found
 
     def _dump(self, request: int, answer: int, body: bytes) -> list[bytes]:
-        self._sock.send(dump_message(request, body))
-        return collect(self._sock, answer)[0]
+        return dump(self._sock, request, answer, body)
 
 
 def _kind(body: bytes) -> str:

@@ -112,11 +112,17 @@ def _configure(kubeconfig: Path | None, context: str | None) -> Configuration:
             raise ApiUnavailable(BAD_ACCOUNT.format(_first_line(error))) from error
         return configuration
     named = named or _DEFAULT
-    files = [Path(one).expanduser() for one in named.split(os.pathsep) if one]
-    if not any(file.is_file() for file in files):
+    files = [os.path.expanduser(one) for one in named.split(os.pathsep) if one]  # noqa: PTH111 (raises without a home)
+    try:
+        found = any(Path(file).is_file() for file in files)
+    except OSError as error:
+        raise ApiUnavailable(BAD_KUBECONFIG.format(named, _strerror(error))) from error
+    if not found:
         raise ApiUnavailable(NO_KUBECONFIG.format(named))
     try:
-        load_kube_config(os.pathsep.join(map(str, files)), context, configuration, persist_config=False)
+        load_kube_config(os.pathsep.join(files), context, configuration, persist_config=False)
+    except OSError as error:
+        raise ApiUnavailable(BAD_KUBECONFIG.format(named, _strerror(error))) from error
     except Exception as error:
         raise ApiUnavailable(BAD_KUBECONFIG.format(named, _first_line(error))) from error
     return configuration
@@ -130,10 +136,14 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
+        return _strerror(cause)
     if isinstance(error, ProtocolError):
         return "the connection broke off"
     return _first_line(error).rpartition(">: ")[2] or type(error).__name__
+
+
+def _strerror(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
 
 
 def _first_line(error: Exception) -> str:

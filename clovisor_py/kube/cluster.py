@@ -26,6 +26,11 @@ from clovisor_py.kube.spoken import Spoken
 from clovisor_py.kube.watch import Change, Pace, State, Watch, Watcher
 from clovisor_py.model.workload import Workload
 
+NODES_SHOWN: Final = 5
+"""Right names in place of a wrong one: so many are told, the rest is counted."""
+UNKNOWN_NODE: Final = (
+    "the API server knows no node {}, so no pod is traced: say which this is with --node or CLOVISOR_NODE ({})."
+)
 OWN_PODS: Final = "pods of this node"
 """The name of that watch; all others are called as RBAC calls them."""
 
@@ -89,6 +94,8 @@ class Cluster:
         """As decided last; nothing has changed since for those that are here."""
         self._slices: dict[str, dict[Ref, Slice]] = {}
         """By namespace: only slices of a pod's own namespace can have its hints."""
+        self._elsewhere: dict[str, bool] = {}
+        """By uid: whether a pod of another node is traced there. As decided since the latest change."""
 
     def __enter__(self) -> Cluster:
         self._watcher.__enter__()
@@ -113,6 +120,16 @@ class Cluster:
         """Who is behind which address is known, in the same sense; pods of all nodes take longest."""
         return all(map(_answered, self._watcher.states()))
 
+    def unknown_node(self) -> str:
+        """A sentence where the API server has no node of this agent's name (yet): it would wait for pods that never come."""
+        plural = resources.NODES.plural
+        listed = any(state.name == plural and state.synced_s is not None for state in self._watcher.states())
+        if not listed or self._watcher.known(plural, Ref("Node", "", self.node)) is not None:
+            return ""
+        names = sorted(ref.name for ref in self._watcher.objects(plural))
+        more = f" and {len(names) - NODES_SHOWN} more" if len(names) > NODES_SHOWN else ""
+        return UNKNOWN_NODE.format(self.node, f"there are {', '.join(names[:NODES_SHOWN])}{more}" if names else "there is none")
+
     def states(self) -> list[State]:
         """How each watch is doing. Any thread."""
         return self._watcher.states()
@@ -121,12 +138,14 @@ class Cluster:
         """The agent's settings have changed; answers whom that may concern."""
         self._rules = rules
         self._wanted.clear()
+        self._elsewhere.clear()
         return set(self._pods)
 
     def take(self) -> set[Ref]:
         """The pods of this node that are new, gone, or perhaps to be treated otherwise, since the last call. Never blocks."""
         if not (changes := self._watcher.changes()):
             return set()  # nearly always
+        self._elsewhere.clear()
         now = self._clock()
         concerned: set[Ref] = set()
         namespaces: set[str] = set()
@@ -182,7 +201,8 @@ class Cluster:
         owners = self.index.chain(pod.owner)
         top = owners[-1].owner or owners[-1].ref if owners else pod.owner
         owner = f"{top.kind.lower()}/{top.name}" if top is not None else ""
-        return Workload(pod.ref.name, pod.ref.namespace, self.node, owner, kind="pod", uid=pod.uid)
+        names = pod.service_name, pod.service_version
+        return Workload(pod.ref.name, pod.ref.namespace, self.node, owner, "", "pod", pod.uid, "", *names)
 
     def is_external(self, namespace: str, name: str) -> bool:
         """Whether that is a Service of type ExternalName: its name leads out of the cluster."""
@@ -196,6 +216,18 @@ class Cluster:
     def protocols_version(self) -> int:
         """Another one: `protocol_at` may answer otherwise."""
         return self._spoken.version
+
+    def traced_elsewhere(self, peer: Workload) -> bool:
+        """Whether the agent of another node traces this pod: it has the same rules, and is taken to run there."""
+        if peer.kind != "pod" or peer.node == self.node:
+            return False
+        known = self._elsewhere.get(peer.uid)
+        if known is None:
+            found = self.find(Ref("Pod", peer.namespace, peer.name))
+            same = found is not None and found.uid == peer.uid
+            known = found is not None and same and self._decide(found).traced and not why_not(found, found.node)
+            self._elsewhere[peer.uid] = known
+        return known
 
     def expire(self) -> None:
         """Now and then: forget who is long gone."""

@@ -169,9 +169,11 @@ class Index:
     def _name_pod(self, tenure: Tenure[Pod], service: str) -> Workload:
         pod, owner = tenure.holder, self._owner_of(tenure.holder)
         said = tenure.said
-        if said is None or said.service != service or said.owner != owner or said.node != pod.node:
+        names = pod.service_name, pod.service_version
+        known = (owner, service, pod.node, *names)
+        if said is None or (said.owner, said.service, said.node, said.service_name, said.service_version) != known:
             name, namespace = pod.ref.name, pod.ref.namespace
-            said = tenure.said = Workload(name, namespace, pod.node, owner, service, "pod", pod.uid)
+            said = tenure.said = Workload(name, namespace, pod.node, owner, service, "pod", pod.uid, "", *names)
         return said
 
     def _owner_of(self, pod: Pod) -> str:
@@ -229,7 +231,9 @@ class Index:
         direct = {one.holder.owner: one.holder for one in known}
         owners = {self._owner_of(one) for one in direct.values()}
         owner = owners.pop() if len(owners) == 1 else ""
-        return since, Workload(name, namespace, owner=owner, service=name, kind="service") if owner else None
+        called = {one.holder.service_name for one in known}
+        alike = called.pop() if len(called) == 1 else ""
+        return since, Workload(name, namespace, "", owner, name, "service", service_name=alike) if owner else None
 
     def _outside(self, ip: str, port: int, time_ns: int) -> Workload | None:
         """What is no pod and no node, but behind a Service."""

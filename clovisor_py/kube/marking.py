@@ -36,6 +36,7 @@ FORM: Final = "write pod/NAME, deploy/NAME, sts/NAME, ds/NAME or ns/NAME"
 _BY_NAME: Final = {name: kind for kind, names in KINDS.items() for name in names}
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 OF_PODS: Final = "whatever replaces pod/{} is not marked: mark its deployment (or what else controls it) to keep it so."
+NO_VETH: Final = "{} uses its host's network, and so has no veth: nothing of it is traced, enabled or not."
 STAYS: Final = "{} is somebody else's and stays: kubectl {} {} {}- takes it away."
 
 _PARTS: Final = {"labels": "label", "annotations": "annotate"}
@@ -110,6 +111,8 @@ def mark(objects: Objects, ref: Ref, traced: bool, refined: Mapping[str, str], *
     kept = {key: text for key, text in _written(before, "annotations").items() if key in _owned(before, "annotations")}
     labels = {TRACE: "true" if traced else "false"}
     remarks = [OF_PODS.format(ref.name)] if ref.kind == "Pod" and _meta(before).get("ownerReferences") else []
+    if traced and _on_host_network(before):
+        remarks.append(NO_VETH.format(f"{ref.kind.lower()}/{ref.name}"))
     return _apply(objects, ref, before, labels, {**kept, **refined}, remarks, dry_run)
 
 
@@ -135,6 +138,17 @@ def _apply(
         remarks = [_stays(ref, verb, key) for part, verb in _PARTS.items() for key in _ours(after, part)]
     rows = [row for part in _PARTS for row in _rows(_ours(before, part), _ours(after, part))]
     return Change(ref, tuple(sorted(rows, key=lambda row: (_ORDER.get(row.key, len(_ORDER)), row.key))), tuple(remarks))
+
+
+def _on_host_network(json: Json) -> bool:
+    """Of a pod, or of those that are made from its template (a CronJob's is in its Job's)."""
+    spec: Any = json.get("spec")
+    while isinstance(spec, dict):
+        if spec.get("hostNetwork") is True:
+            return True
+        template = spec.get("template") or spec.get("jobTemplate")
+        spec = template.get("spec") if isinstance(template, dict) else None
+    return False
 
 
 def _stays(ref: Ref, verb: str, key: str) -> str:

@@ -7,9 +7,11 @@ is empty, an object of an unknown shape is one without fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Json = Mapping[str, Any]
+RESOURCE: Final = "resource.opentelemetry.io/"
+"""Of the annotations by which a pod says its own attributes of OpenTelemetry's resource."""
 
 
 class Ref(NamedTuple):
@@ -55,6 +57,17 @@ class Pod(NamedTuple):
     """Container id (without the runtime's prefix) to name."""
     only_container: str = ""
     """Its name, where the pod never has another one."""
+
+    @property
+    def service_name(self) -> str:
+        """`service.name`, where the pod says one, in the OpenTelemetry operator's order: annotation, instance, name."""
+        said = self.annotations.get(RESOURCE + "service.name") or self.labels.get("app.kubernetes.io/instance")
+        return said or self.labels.get("app.kubernetes.io/name", "")
+
+    @property
+    def service_version(self) -> str:
+        """`service.version`, where the pod says one."""
+        return self.annotations.get(RESOURCE + "service.version") or self.labels.get("app.kubernetes.io/version", "")
 
 
 class Service(NamedTuple):

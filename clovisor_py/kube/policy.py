@@ -128,6 +128,7 @@ def why_not(pod: Pod, node: str) -> str:
 
 
 def _selected(pod: Pod, places: Sequence[Place], rules: Rules, problems: list[Problem]) -> tuple[bool, str]:
+    lacking = f"no label {TRACE}"
     for place in places:
         if (text := place.labels.get(TRACE)) is None:
             continue
@@ -135,10 +136,11 @@ def _selected(pod: Pod, places: Sequence[Place], rules: Rules, problems: list[Pr
         problems += _problems(place, "label", TRACE, said.mistakes)
         if said.value is not None:
             return said.value, f"label {TRACE}={text} on {_short(place.ref)}"
+        lacking = f"no label {TRACE} that can be read"
     for watched in rules.watch:
         if watched.matches(pod):
             return True, f"the agent's settings watch {watched}"
-    return rules.default, f"no label {TRACE}, and the agent's default is {'to trace' if rules.default else 'not to'}"
+    return rules.default, f"{lacking}, and the agent's default is {'to trace' if rules.default else 'not to'}"
 
 
 class _Reading:

@@ -14,13 +14,15 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
 
-from clovisor_py.kube.objects import Json, Owner, Pod, Port, Ref, Service, Slice
+from clovisor_py.kube.objects import RESOURCE, Json, Owner, Pod, Port, Ref, Service, Slice
 
 PREFIX: Final = "clovisor.io/"
 """Of the labels and annotations that are ours: of annotations, and of most owners' labels, only these are kept."""
 SHARED: Final = 2048
 """Values that each memory holds: more than a cluster has nodes and namespaces, less than a megabyte."""
 
+_OF_PODS: Final = (PREFIX, RESOURCE + "service.name", RESOURCE + "service.version")
+"""Annotations of pods that are kept."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _KEEP_ALL_LABELS: Final = frozenset({"Namespace", "Node"})
 """Owners that are few, and selected by labels that are not ours."""
@@ -44,7 +46,7 @@ def pod(json: Json) -> Pod:
         deleted=bool(_text(meta, "deletionTimestamp")),
         owner=_controller(meta, ref.namespace),
         labels=_strings(meta, "labels"),
-        annotations=_strings(meta, "annotations", PREFIX),
+        annotations=_strings(meta, "annotations", _OF_PODS),
         ports=_shared_ports(tuple(_container_ports(spec))),
         containers=dict(_containers(status)),
         only_container=_only_container(spec),
@@ -163,8 +165,8 @@ def _address(item: object) -> str:
         return ""
 
 
-def _strings(json: Mapping[str, Any], key: str, prefix: str = "") -> Mapping[str, str]:
-    """A map of texts; only the keys with this prefix."""
+def _strings(json: Mapping[str, Any], key: str, prefix: str | tuple[str, ...] = "") -> Mapping[str, str]:
+    """A map of texts; only the keys with this prefix, or one of these."""
     pairs = _map(json, key).items()
     kept = [(name, value) for name, value in pairs if isinstance(value, str) and str(name).startswith(prefix)]
     return _shared_strings(tuple(sorted(kept))) if kept else _NOTHING
@@ -172,7 +174,7 @@ def _strings(json: Mapping[str, Any], key: str, prefix: str = "") -> Mapping[str
 
 @lru_cache(SHARED)
 def _shared_strings(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    return MappingProxyType(dict(pairs))
+    return MappingProxyType({_common(key): _common(value) for key, value in pairs})
 
 
 @lru_cache(SHARED)

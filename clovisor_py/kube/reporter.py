@@ -74,6 +74,10 @@ class Reporter:
         """Nothing of what was said about it for this reason holds any more."""
         self._said.pop((about, reason), None)
 
+    def counts(self) -> dict[str, int]:
+        """What became of Events."""
+        return {"events written": self.written, "events failed": self.failed, "events dropped": self.dropped}
+
     def __enter__(self) -> Reporter:
         self._thread.start()
         return self

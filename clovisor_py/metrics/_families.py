@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from clovisor_py.metrics._edge import Edge
 from clovisor_py.metrics.histogram import Histogram
-from clovisor_py.metrics.red import Edge
 from clovisor_py.model.session import Side
 
 SERVER, CLIENT = Side.SERVER, Side.CLIENT

@@ -1,34 +1,52 @@
-"""Exposition: what Prometheus reads, made when it asks, from RED's edges and the last snapshot; nothing is kept twice.
+"""Exposition: what Prometheus reads, made when it asks, from RED's edges, TCP's pairs and the last snapshot.
 
-Labels are names of workloads, services, ports and statuses, never paths or keys; RED bounds how many there are, and what comes
-from the wire is made printable first.
+Labels are names of workloads, services, ports, statuses and templates, never paths, keys or addresses; RED bounds how many
+there are, and what comes from the wire is made printable first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from clovisor_py.metrics._families import Families, cumulative
-from clovisor_py.metrics._ledgers import counter, label, node_metrics, pod_metrics
-from clovisor_py.metrics.red import Edge, Red
+from clovisor_py.kernel.pod_usage import PodUsage
+from clovisor_py.metrics._calls import call_metrics
+from clovisor_py.metrics._families import Families
+from clovisor_py.metrics._ledgers import counter, node_metrics, pod_metrics
+from clovisor_py.metrics._tcp import tcp_metrics
+from clovisor_py.metrics._usage import usage_metrics
+from clovisor_py.metrics.red import Red
+from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.snapshot import Snapshot
-
-ENDS: Final = ("client_namespace", "client", "server_namespace", "server", "protocol", "side")
 
 
 class Exposition(Collector):
-    """Reads when it is asked; both callables must be quick and may be called from any thread."""
+    """Reads when it is asked; all callables must be quick and may be called from any thread.
 
-    def __init__(self, red: Callable[[], Red], snapshot: Callable[[], Snapshot]) -> None:
-        self._red = red
-        self._snapshot = snapshot
+    `tcp` and `usage` may be left out, and are not told then. `sample`: the ratio of sessions that become spans.
+    """
+
+    def __init__(
+        self,
+        red: Callable[[], Red],
+        snapshot: Callable[[], Snapshot],
+        tcp: Callable[[], Tcp] | None = None,
+        usage: PodUsage | None = None,
+        sample: float = 1.0,
+    ) -> None:
+        self._sample = sample
+        self._red, self._snapshot, self._tcp, self._usage = red, snapshot, tcp, usage
         self._families = Families()
+        self._lock = threading.Lock()
+        self._rendering: dict[int, float] = {}
+        """Threads that render now, with their CPU time when they began, s."""
+        self._rendered_s = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -36,7 +54,21 @@ class Exposition(Collector):
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The whole page and its content type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        thread = threading.get_ident()
+        with self._lock:
+            self._rendering[thread] = time.thread_time()
+        try:
+            return encode(self._registry), content_type
+        finally:
+            with self._lock:
+                self._rendered_s += time.thread_time() - self._rendering.pop(thread)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that went into pages so far, unfinished ones included: capturing less would not make it less."""
+        with self._lock:
+            now = [time.clock_gettime(time.pthread_getcpuclockid(one)) - began for one, began in self._rendering.items()]
+            return self._rendered_s + sum(now)
 
     def describe(self) -> list[Metric]:
         """Nothing before it is asked: registering would collect."""
@@ -44,50 +76,12 @@ class Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, now."""
-        red, snapshot = self._red(), self._snapshot()
-        edges = red.edges()
-        yield from self._durations(edges)
-        yield from _calls(edges, red.overflowed)
+        snapshot = self._snapshot()
+        yield from call_metrics(self._red(), self._families, self._sample)
+        if self._tcp is not None:
+            yield from tcp_metrics(self._tcp())
         yield from pod_metrics(snapshot.pods)
+        if self._usage is not None:
+            yield from usage_metrics(snapshot.pods, self._usage)
         yield from node_metrics(snapshot)
-
-    def _durations(self, edges: Iterable[Edge]) -> Iterator[Metric]:
-        metrics: dict[str, HistogramMetricFamily] = {}
-        for edge in edges:
-            if not edge.durations.count:
-                continue
-            family = self._families.of(edge)
-            name, labels = family.names[edge.side], 5 if family.sided else 6
-            if name not in metrics:
-                what = "Duration of calls, from the request's first byte to the answer's last, as seen at a traced pod."
-                metrics[name] = HistogramMetricFamily(name, what, labels=ENDS[:labels])
-            buckets, total = cumulative(edge.durations, family.bounds)
-            metrics[name].add_metric(_ends(edge)[:labels], buckets, total)
-        yield from metrics.values()
-
-
-def _ends(edge: Edge) -> list[str]:
-    names = (edge.client_namespace, edge.client, edge.server_namespace, edge.server, edge.protocol, edge.side.value)
-    return [label(name) for name in names]
-
-
-def _calls(edges: Iterable[Edge], overflowed: int) -> Iterator[Metric]:
-    calls = CounterMetricFamily("clovisor_calls", "Sessions by who called whom; one way ones, too.", labels=ENDS)
-    answers = CounterMetricFamily("clovisor_answers", "Sessions by the status of their answer.", labels=[*ENDS, "status"])
-    errors = CounterMetricFamily("clovisor_errors", "Of these, the failed ones.", labels=[*ENDS, "status"])
-    for edge in edges:
-        ends = _ends(edge)
-        calls.add_metric(ends, edge.calls)
-        for metric, statuses in ((answers, edge.statuses), (errors, edge.error_statuses)):
-            for status, count in _merged(statuses.copy()).items():
-                metric.add_metric([*ends, status], count)
-    yield from (calls, answers, errors)
-    yield counter("clovisor_edges_overflowed", "Sessions of pairs that were not told apart: too many.", [([], overflowed)])
-
-
-def _merged(statuses: Mapping[str, int]) -> dict[str, int]:
-    """By label: two statuses of the wire may be written the same."""
-    merged: dict[str, int] = {}
-    for status, count in statuses.items():
-        merged[label(status)] = merged.get(label(status), 0) + count
-    return merged
+        yield counter("clovisor_exposition_cpu_seconds", "CPU time of pages like this one.", [([], self.cpu_s)])

@@ -2,106 +2,124 @@
 
 The unit is an edge: who called whom, in which protocol, seen from which side. A call between two traced pods is two
 sessions, one at each end; they are kept apart (as OpenTelemetry keeps `http.client.…` and `http.server.…` apart), so that
-a call is never counted twice: `calls` answers one edge for each pair, that of the side that saw more.
+a call is never counted twice: `calls` answers one edge for each pair, that of the side that saw more. An edge consists of rows,
+one for each operation and class of status; what is the sum of rows is summed up when somebody asks.
 
-`Red.add` is called for every session on the engine's thread. It makes nothing that can be made when somebody asks: totals
-are the sum of the edges.
+`Red.add` is called for every session on the engine's thread, and may take 1.5 µs: so what a session's texts mean (its row) is
+remembered by these texts, and everything else that can be made later is. What is remembered is bounded, as all the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from clovisor_py.flows.connection import NOT_CAPTURED
 from clovisor_py.flows.sessions import UNSEEN_REQUEST, UNSEEN_RESPONSE
-from clovisor_py.metrics.histogram import Histogram
-from clovisor_py.model.session import Outcome, Session, Side
+from clovisor_py.metrics._edge import REST, Edge, EdgeKey, Row, count
+from clovisor_py.metrics.operations import Operation, operation
+from clovisor_py.metrics.routes import OTHER, Routes
+from clovisor_py.model.session import END, Outcome, Session, Side
+from clovisor_py.model.workload import Workload
 
 EDGES: Final = 1024
 """Edges that are told apart; a port scan or a public service brings an unknown address each. The rest is one edge, OTHER,
 and `Red.overflowed` counts what went there."""
-STATUSES: Final = 48
-"""Statuses of one edge that are told apart (they come from the wire); the rest is counted as OTHER."""
-STATUS_CHARS: Final = 64
-"""Characters of a status that are kept: longer than every name that a protocol's specification gives one."""
-OTHER: Final = "other"
+ROWS: Final = 2048
+"""Rows of all edges together, at 1 kB each and as many series as a histogram has (22). What comes beyond, and beyond what an
+edge may have, is the edge's own OTHER, and `Red.merged` counts it."""
+REMEMBERED: Final = 4096
+"""Texts of sessions whose row is remembered, and pairs of workloads whose edge is: at 0.4 kB each. Beyond, all is forgotten."""
+TEXT_CHARS: Final = 256
+"""Longer resources are not remembered."""
+IDLE_NS: Final = 3600 * 10**9
+"""An edge on which nothing happened for so long makes room, where there is none: workloads come and go, and their names with
+them. Whoever reads the series has them."""
+UNKNOWN: Final = "unknown"
+"""Who has no name, where addresses are not told."""
 
-_Key = tuple[str, str, str, str, str, Side]
-
-
-class Edge:
-    """Calls from `client` to `server` in `protocol`, seen at `side`; names are titles of workloads, or addresses."""
-
-    __slots__ = (
-        "calls",
-        "client",
-        "client_namespace",
-        "durations",
-        "error_statuses",
-        "errors",
-        "hidden",
-        "protocol",
-        "server",
-        "server_namespace",
-        "side",
-        "slowest",
-        "statuses",
-    )
-
-    def __init__(self, key: _Key) -> None:
-        self.client_namespace, self.client, self.server_namespace, self.server, self.protocol, self.side = key
-        self.calls = 0
-        self.errors = 0
-        self.hidden = 0
-        """Sessions of which so much passed unseen that others may have passed with it: the counts are too low, perhaps."""
-        self.durations = Histogram()
-        """Of all for which somebody waited: not of one-way sessions and whole connections; of a timeout, how long it was."""
-        self.statuses: dict[str, int] = {}
-        self.error_statuses: dict[str, int] = {}
-        """Those of the failed sessions only; a session without a status counts under its outcome."""
-        self.slowest: Session | None = None
+_BROKEN: Final = (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED)
+_OK, _ERROR, _ONE_WAY, _SERVER = Outcome.OK, Outcome.ERROR, Outcome.ONE_WAY, Side.SERVER
 
 
 class Red:
-    """The edges. Written by one thread; any other may read meanwhile."""
+    """The edges. Written by one thread; any other may read meanwhile.
 
-    __slots__ = ("_edges", "_other", "overflowed")
+    `addresses`: an end without a name is called by its address, for a human to read; else it is UNKNOWN, as a metric's label
+    has to be.
+    """
 
-    def __init__(self) -> None:
-        self._edges: dict[_Key, Edge] = {}
+    __slots__ = (
+        "_addresses",
+        "_checked_ns",
+        "_edges",
+        "_other",
+        "_pairs",
+        "_remembered",
+        "_rows",
+        "forgotten",
+        "merged",
+        "overflowed",
+        "private",
+        "routes",
+    )
+
+    def __init__(self, addresses: bool = True) -> None:
+        self._addresses = addresses
+        self._edges: dict[EdgeKey, Edge] = {}
         self._other = Edge(("", OTHER, "", OTHER, OTHER, Side.SERVER))
+        self._pairs: dict[tuple[int | str, int | str, str, bool], tuple[Edge, Workload | None, Workload | None]] = {}
+        """By the identity of both workloads, which are held here and so stay what they are: hashing one takes 1 µs."""
+        self._remembered = self._rows = self._checked_ns = 0
+        self.forgotten = 0
+        """Edges that made room for others; what they had counted is told no more."""
+        self.routes = Routes()
+        self.private: Container[int] = ()
+        """Interfaces whose sessions are not counted: of pods that nobody enabled, while somebody looks at them."""
         self.overflowed = 0
+        self.merged = 0
+        """Sessions whose operation was not told apart: too many."""
 
     def add(self, session: Session) -> None:
         """Count one session."""
+        if self.private and session.interface in self.private:
+            return
         client, server = session.client_workload, session.server_workload
-        key = (
-            client.namespace if client else "",
-            client.title if client else session.client.ip,
-            server.namespace if server else "",
-            server.title if server else session.server.ip,
+        pair = self._pairs.get((
+            id(client) if client is not None else session.client.ip,
+            id(server) if server is not None else session.server.ip,
             session.protocol,
-            session.side,
-        )
-        edge = self._edges.get(key) or self._new(key)
-        edge.calls += 1
+            session.side is _SERVER,
+        ))  # fmt: skip
+        edge = self._edge(session) if pair is None else pair[0]
         if (session.gap_bytes or session.truncated or session.mid_stream or session.connection) and _hides(session):
             edge.hidden += 1
-        outcome = session.outcome
-        if outcome is Outcome.ONE_WAY or session.still_open:
+        outcome, attributes = session.outcome, session.attributes
+        rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
+        row = rows.get((session.operation, session.resource, session.status))
+        if row is None or END in attributes or outcome in _BROKEN:
+            row = self._row(edge, session)
+        row.calls += 1
+        if (part := session.request) is not None:
+            row.sent += part.bytes
+            edge.request_sizes[part.bytes.bit_length()] += 1
+        if (part := session.response) is not None:
+            row.received += part.bytes
+            edge.response_sizes[part.bytes.bit_length()] += 1
+        if outcome is _ONE_WAY or END in attributes:
             return
         status = session.status or outcome.value
-        if outcome is not Outcome.OK:
-            edge.errors += 1
-            _count(edge.error_statuses, status)
-        _count(edge.statuses, status)
+        if outcome is not _OK:
+            row.errors += 1
+            count(edge.error_statuses, status)
+        count(edge.statuses, status)
         if session.connection or (session.request is None and not session.ttfb_ns):
             return  # a connection's life, or an answer to what was not seen: nobody knows how long somebody waited
-        durations = edge.durations
-        if session.duration_ns > durations.max_ns or edge.slowest is None:
+        ns = session.duration_ns
+        if edge.slowest is None or ns > edge.slowest.duration_ns:
             edge.slowest = session
-        durations.add(session.duration_ns)
+        row.examples[ns.bit_length() >> 2] = session
+        row.durations.add(ns)
 
     def edges(self) -> list[Edge]:
         """Every edge, each side by itself: the busiest first, then the longest, as callers take longer than who they call.
@@ -125,26 +143,95 @@ class Red:
         """All sessions in one edge (both ends of a call are two sessions)."""
         return total(self.edges())
 
-    def _new(self, key: _Key) -> Edge:
-        if len(self._edges) >= EDGES:
-            self.overflowed += 1
-            return self._other
-        edge = self._edges[key] = Edge(key)
+    def _edge(self, session: Session) -> Edge:
+        """The edge of a pair that is not remembered; remembers it."""
+        client, server = session.client_workload, session.server_workload
+        key = (
+            client.namespace if client else "",
+            client.title if client else session.client.ip if self._addresses else UNKNOWN,
+            server.namespace if server else "",
+            server.title if server else session.server.ip if self._addresses else UNKNOWN,
+            session.protocol,
+            session.side,
+        )
+        edge = self._edges.get(key)
+        if edge is None:
+            if len(self._edges) >= EDGES:
+                self._make_room(session.start_ns)
+            if len(self._edges) >= EDGES:
+                self.overflowed += 1
+                return self._other
+            edge = self._edges[key] = Edge(key)
+        if len(self._pairs) >= REMEMBERED:
+            self._pairs.clear()
+        who = id(client) if client is not None else session.client.ip, id(server) if server is not None else session.server.ip
+        remembered = (*who, session.protocol, session.side is _SERVER)
+        self._pairs[remembered] = edge, client, server
         return edge
+
+    def _row(self, edge: Edge, session: Session) -> Row:
+        """The row of texts that are not remembered; remembers them."""
+        if edge is self._other:
+            return edge.row(Operation(OTHER, "", "")) or edge.add_row(Operation(OTHER, "", ""))
+        trie = self.routes.of(edge.server_namespace, edge.server)
+        what = operation(session, trie)
+        if trie is not None and trie.changed:
+            trie.changed = False
+            self._regroup(edge.server_namespace, edge.server)
+        row = edge.row(what)
+        if row is None:
+            if self._rows >= ROWS:
+                self._make_room(session.start_ns, edge)
+            if edge.full or self._rows >= ROWS:
+                self.merged += 1
+                return edge.rest()
+            self._rows += 1
+            row = edge.add_row(what)
+        if session.outcome not in _BROKEN and END not in session.attributes and len(session.resource) <= TEXT_CHARS:
+            self._remember(edge, session, row)
+        return row
+
+    def _remember(self, edge: Edge, session: Session, row: Row) -> None:
+        if self._remembered >= REMEMBERED:
+            for each in self._edges.values():
+                each.forget()
+            self._remembered = 0
+        self._remembered += 1
+        outcome = session.outcome
+        rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
+        rows[session.operation, session.resource, session.status] = row
+
+    def _make_room(self, now_ns: int, busy: Edge | None = None) -> None:
+        """Forget edges (but `busy`) on which nothing has happened between two such looks, IDLE_NS apart at least."""
+        if now_ns - self._checked_ns < IDLE_NS:
+            return
+        self._checked_ns = now_ns
+        idle = [key for key, edge in self._edges.items() if edge.calls == edge.checked and edge is not busy]
+        for key in idle:
+            gone = self._edges.pop(key)
+            self._remembered -= gone.forget()
+            self._rows -= sum(operation != REST for operation in gone.rows())
+        for edge in self._edges.values():
+            edge.checked = edge.calls
+        self._pairs.clear()
+        self.forgotten += len(idle)
+        self.routes.keep({(edge.server_namespace, edge.server) for edge in self._edges.values()})
+
+    def _regroup(self, namespace: str, server: str) -> None:
+        """A server's paths have other templates now: what was counted apart is put together, and nothing is lost or doubled."""
+        trie = self.routes.of(namespace, server)
+        assert trie is not None, "it has just changed"
+        for edge in self._edges.values():
+            if (edge.server_namespace, edge.server) == (namespace, server):
+                self._remembered -= edge.forget()
+                self._rows -= edge.regroup(trie.find)
 
 
 def total(edges: Iterable[Edge]) -> Edge:
     """These edges merged into a new one."""
     out = Edge(("", "", "", "", "", Side.SERVER))
     for edge in edges:
-        out.calls += edge.calls
-        out.errors += edge.errors
-        out.hidden += edge.hidden
-        if edge.slowest is not None and (out.slowest is None or edge.slowest.duration_ns > out.slowest.duration_ns):
-            out.slowest = edge.slowest
-        out.durations.merge(edge.durations)
-        _merge(out.statuses, edge.statuses)
-        _merge(out.error_statuses, edge.error_statuses)
+        out.merge(edge)
     return out
 
 
@@ -156,14 +243,3 @@ def _hides(session: Session) -> bool:
     if session.connection:
         return session.resource == NOT_CAPTURED
     return bool(session.gap_bytes) or UNSEEN_RESPONSE in session.attributes or UNSEEN_REQUEST in session.attributes
-
-
-def _count(counts: dict[str, int], status: str, by: int = 1) -> None:
-    if status not in counts:
-        status = status[:STATUS_CHARS] if len(counts) < STATUSES else OTHER
-    counts[status] = counts.get(status, 0) + by
-
-
-def _merge(into: dict[str, int], counts: dict[str, int]) -> None:
-    for status, count in counts.copy().items():
-        _count(into, status, count)

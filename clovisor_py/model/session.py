@@ -54,6 +54,14 @@ class TraceContext:
     state: str = ""
 
 
+class Ids(NamedTuple):
+    """The ids of a session that `tracing.ids` makes: its trace's, where it has no context, and its spans' at both ends."""
+
+    trace: int
+    client: int
+    server: int
+
+
 @dataclass(slots=True)
 class Session:
     """One finished session. Times are ns since the epoch, durations ns, sizes bytes on the wire."""
@@ -88,7 +96,15 @@ class Session:
     connection: bool = False
     """A whole connection, of which nothing but its shape could be read; its duration is its life."""
     peer_traced: bool = False
-    """The other end's pod is traced by this agent too: the call has a span of the other side."""
+    """The other end's pod is traced too, by this agent or that of its node: the call has a span of the other side."""
+    caller_span: int = 0
+    """Of a session that left a pod: the span of the request there for which it was made; 0 where nobody knows of one."""
+    unlinked: str = ""
+    """Of a session that left a pod with a context: why no request there is its parent."""
+    pod_lost: int = 0
+    """Segments of the traced pod that the kernel lost around that time, as far as it was known when the session was told."""
+    ids: Ids | None = None
+    """Where `head` was left behind on purpose: the ids that had been made with it."""
 
     @property
     def failed(self) -> bool:

@@ -23,3 +23,5 @@ class Span:
     error: bool
     sampled: bool = True
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    trace_state: str = ""
+    """The tracestate that came with the context, as it was written: for exporters that hand it on."""

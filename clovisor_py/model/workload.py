@@ -31,15 +31,24 @@ class Workload:
     """Of a pod: tells two of the same name apart."""
     container: str = ""
     """Of a traced pod: the one that holds this end, by its name in the pod."""
+    service_name: str = ""
+    """OpenTelemetry's `service.name`, where the pod's annotation or labels say one."""
+    service_version: str = ""
+    """Its `service.version`, in the same way."""
 
     @property
     def title(self) -> str:
-        """What people call it: its Service; without one, what owns it (replicas are alike); else its own name."""
-        return self.service or self.owner.partition("/")[2] or self.name
+        """What it is called, in spans and metrics alike: the first that is known in the order of the OpenTelemetry operator.
+
+        That is what the pod says itself, else what owns it (replicas are alike), else its own name. Behind which Kubernetes
+        Service it is depends on how it was called, so that is an attribute, and no name.
+        """
+        return self.service_name or self.owner.partition("/")[2] or self.name
 
     def as_dict(self) -> dict[str, str]:
         """Only the fields that are known."""
         fields = {"name": self.name, "namespace": self.namespace, "node": self.node}
         fields |= {"owner": self.owner, "service": self.service}
         fields |= {"kind": self.kind, "uid": self.uid, "container": self.container}
+        fields |= {"service_name": self.service_name, "service_version": self.service_version}
         return {key: value for key, value in fields.items() if value}

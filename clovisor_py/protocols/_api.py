@@ -127,6 +127,10 @@ class Protocol:
     specification: str
     """URL of the document that the parser was written from."""
     parser: Callable[[Setup], Parser] = _no_flows
+    renew: Callable[[Any, Setup], Parser] | None = None
+    """Makes of a connection's own parser one of another setup (more is hidden, or less), which goes on at the very same byte.
+    What the connection has to be read by goes along; whatever was made for a Message does not. None: the connection is begun
+    again, from its middle, which is as good as long as each message can be read by itself."""
     recognise: Callable[[bytes], Evidence] = recognises_nothing
     """Given the first bytes of one direction of a TCP connection, at most DETECT_BYTES; total, stateless, linear."""
     pairing: Pairing

@@ -69,6 +69,11 @@ class Decoder(Generic[Read]):
         """Changes with the table."""
         self._memo: dict[bytes, tuple[int, Read]] = {}
 
+    def read_by(self, read: Callable[[Fields], Read]) -> None:
+        """Make something else of headers from now on; the table, which is the connection's own, stays."""
+        self._read = read
+        self._memo.clear()
+
     def start(self) -> None:
         """The connection begins here: the table is empty."""
         self._reset(DEFAULT_TABLE, exact=True)

@@ -34,11 +34,11 @@ STATUSES: Final = (
 )  # fmt: skip
 """By code (gRPC, statuscodes)."""
 
-REQUESTS: Final = "rpc.request.message_count"
-RESPONSES: Final = "rpc.response.message_count"
-COMPRESSED: Final = "rpc.grpc.compressed_message_count"
-TIMEOUT: Final = "rpc.grpc.timeout_ms"
-STATUS_MESSAGE: Final = "rpc.grpc.status_message"
+REQUESTS: Final = "clovisor.grpc.request.messages"
+RESPONSES: Final = "clovisor.grpc.response.messages"
+COMPRESSED: Final = "clovisor.grpc.compressed_messages"
+TIMEOUT: Final = "clovisor.grpc.timeout_ms"
+STATUS_MESSAGE: Final = "clovisor.grpc.status_message"
 
 _BY_CODE: Final = {b"%d" % code: name for code, name in enumerate(STATUSES)}
 _BY_HTTP_STATUS: Final = {
@@ -153,7 +153,7 @@ class Call:
         message.protocol = PROTOCOL.name
         message.status = status = self._status(trailers, reset)
         if status:
-            attributes["rpc.status_code"] = status
+            attributes["rpc.response.status_code"] = status
             message.error = status != "OK"
             if message.error:
                 attributes["error.type"] = status
@@ -230,7 +230,7 @@ PROTOCOL = Protocol(
     attributes=(
         "rpc.system.name",
         "rpc.method",
-        "rpc.status_code",
+        "rpc.response.status_code",
         REQUESTS,
         RESPONSES,
         COMPRESSED,

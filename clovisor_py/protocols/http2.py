@@ -87,6 +87,14 @@ class Http2Parser:
         self._halves = (_Half(Decoder(read)), _Half(Decoder(read)))
         self._exchanges = Exchanges(cast(Rider, one.rider(setup)) for one in setup.riders if one.rider is not None)
 
+    def renewed(self, setup: Setup) -> Http2Parser:
+        """The same connection by another setup: its header tables are never sent again. Its exchanges are as if unseen."""
+        parser = Http2Parser(setup)
+        parser._halves = self._halves
+        for half in self._halves:
+            half.decoder.read_by(partial(Head, show=shown(setup.redaction)))
+        return parser
+
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
         half = self._halves[sender]
         while True:
@@ -357,6 +365,7 @@ PROTOCOL = Protocol(
     title="HTTP/2 in clear text (h2c)",
     specification="https://www.rfc-editor.org/rfc/rfc9113",
     parser=Http2Parser,
+    renew=Http2Parser.renewed,
     recognise=frames.recognise,
     pairing=Pairing.BY_ID,
     capture=Capture.FULL,

@@ -7,6 +7,9 @@ losses, who opened) is a comment, as the engine needs it to come to the same con
 
 By `struct` alone: scapy's writer would bring 46 MB into the agent. One write for each batch from the ring, so the reader waits
 for no disk but a full page cache; where it fails the file ends with its last whole batch, and tracing goes on.
+
+`-` is standard output, for a program that reads captures from a pipe (`wireshark -k -i -`). A file is only replaced where it is
+empty or holds a pcapng capture: a mistyped name costs nobody anything else.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import logging
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -32,6 +37,9 @@ MODE: Final = 0o600
 RAW_IP: Final = 101
 NANOSECONDS: Final = 9
 NAME_BYTES: Final = 255
+STDOUT: Final = "-"
+OTHER_FILE: Final = "'{}' is there already and is no pcapng capture: remove it, or give -w another name."
+TERMINAL: Final = "standard output is a terminal, which shows no capture: write -w - into a pipe (| wireshark -k -i -)."
 LONGEST_IP: Final = 0xFFFF
 
 _NO_LENGTH: Final = (1 << 64) - 1
@@ -49,20 +57,27 @@ _log = logging.getLogger(__name__)
 
 
 class PcapngWriter:
-    """Raises UsageError where `path` cannot be written; `with` closes it. `written` and `lost` are in segments."""
+    """Raises UsageError where `path` cannot be written; `with` closes it. `written` and `lost` are in packets.
+
+    `path` may be `-`.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.written = self.lost = 0
+        self.gone = False
+        """Nobody will ever read it: the reader of a pipe has ended."""
+        self.replaced = False
+        """There was a capture under that name."""
         self._numbers: dict[int, int] = {}
         self._pending: list[bytes] = [_section()]
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+            self._file = self._open()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"cannot write to '{path}' ({why}); give -w a file that you may write to.") from error
         self._whole = 0
-        self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self.regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._failed = False
 
     def add(self, ifindex: int, name: str, addresses: Iterable[str] = ()) -> None:
@@ -94,6 +109,18 @@ class PcapngWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _open(self) -> int:
+        if self.path == STDOUT:
+            if sys.stdout.isatty():
+                raise UsageError(TERMINAL)
+            return os.dup(sys.stdout.fileno())
+        file = Path(self.path)
+        if file.is_file() and file.stat().st_size:
+            self.replaced = _is_capture(file)
+            if not self.replaced:
+                raise UsageError(OTHER_FILE.format(self.path))
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+
     def _flush(self) -> None:
         data = b"".join(self._pending)
         self._pending.clear()
@@ -104,6 +131,8 @@ class PcapngWriter:
             while view:
                 view = view[os.write(self._file, view) :]
             self._whole += len(data)
+        except BrokenPipeError:  # who read it has seen enough, which is no reason to warn
+            self._failed = self.gone = True
         except OSError as error:
             self._failed = True
             _log.warning(
@@ -111,8 +140,13 @@ class PcapngWriter:
                 self.path,
                 error.strerror,
             )
-            if self._regular:
+            if self.regular and self.path != STDOUT:  # what else is in a file of the shell's, nobody knows
                 os.ftruncate(self._file, self._whole)
+
+
+def _is_capture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(blocks.SECTION)) == blocks.SECTION
 
 
 def _block(kind: int, body: bytes) -> bytes:

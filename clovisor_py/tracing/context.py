@@ -3,7 +3,10 @@
 One answer for any headers whatsoever: a TraceContext, or None. Half a context is none: an id that is all zeros, of the
 wrong length or not hexadecimal makes its header void, and the next format is tried. Precedence, where a request carries
 several (a mesh often adds its own): `traceparent` (the W3C standard), `b3` in one header, `b3` in several (the order that
-B3's specification asks for), `uber-trace-id`, `sw8`.
+B3's specification asks for), `uber-trace-id`, `sw8`. What was void is named (`void`) and counted (`Contexts`), never raised.
+
+A record batch of Kafka, or several comments of one statement, may hold several contexts: the first record's counts, and the
+last comment's.
 
 - traceparent: https://www.w3.org/TR/trace-context/ (a later version is read by the fields of version 00, as it asks)
 - b3: https://github.com/openzipkin/b3-propagation
@@ -22,14 +25,19 @@ import binascii
 import re
 from _blake2 import blake2b  # hashlib has the same and loads OpenSSL, 3.5 MB of memory for nothing
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from clovisor_py.model.session import TraceContext
 
 HEADER_LIMIT: Final = 4096
 """Characters of a header that is looked at; a longer one is void. sw8, the longest, carries an endpoint's name."""
+MALFORMED: Final = "clovisor.trace_context.malformed"
+"""Attribute of a span: the headers that `void` names."""
 STATE_LIMIT: Final = 512
 """Characters of tracestate that are kept, in whole entries: what W3C asks everybody to hand on at least."""
+REMEMBERED: Final = 1024
+"""Values of traceparent whose context is kept: the same one passes every veth of a call, and every hop that forwards it."""
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _B3 = re.compile(r"([0-9a-fA-F]{32}|[0-9a-fA-F]{16})-([0-9a-fA-F]{16})(?:-([01d])(?:-[0-9a-fA-F]{16})?)?")
@@ -42,24 +50,88 @@ _SAMPLED: Final = {"1": True, "true": True, "d": True, "0": False, "false": Fals
 """B3's words for the sampling decision: `d` is debug, true and false come from old senders."""
 
 
+class Contexts:
+    """Reads the contexts of sessions, and counts by format what became of them."""
+
+    __slots__ = ("found", "malformed")
+
+    def __init__(self) -> None:
+        self.found = dict.fromkeys((form.format for form in _FORMATS), 0)
+        """Contexts that were read."""
+        self.malformed: dict[str, int] = {}
+        """Headers that should have held one and did not, as `void` names them."""
+
+    def read(self, propagation: Mapping[str, str]) -> TraceContext | None:
+        """As the function of that name."""
+        context = read(propagation)
+        if context is not None:
+            self.found[context.format] += 1
+        for name in void(propagation, context):
+            self.malformed[name] = self.malformed.get(name, 0) + 1
+        return context
+
+
 def read(propagation: Mapping[str, str]) -> TraceContext | None:
     """The context in these headers (lower-case name to value), or None."""
-    for reader in _READERS:
-        context = reader(propagation)
+    if (context := _traceparent(propagation)) is not None:
+        return context
+    for form in _FORMATS[1:]:
+        context = form.reader(propagation)
         if context is not None:
             return context
     return None
 
 
+def void(propagation: Mapping[str, str], context: TraceContext | None) -> tuple[str, ...]:
+    """Headers that should have held a context and did not; `context` is what was read of all of them.
+
+    What stands behind the one that was read is not looked at. A `b3` that only says whether to sample is not void.
+    """
+    if context is not None and context.format == _FIRST:
+        return ()
+    found = []
+    for form in _FORMATS:
+        if form.name in propagation:
+            if context is not None and form.format == context.format and form.reader(propagation) is not None:
+                break
+            if form.name != "b3" or propagation["b3"].strip() not in _SAMPLED:
+                found.append(form.name)
+    return tuple(found)
+
+
+def decision(propagation: Mapping[str, str]) -> bool | None:
+    """Whether the application says that this is to be sampled, where it says so without a context (`b3: 0`)."""
+    if "b3" in propagation:
+        return _SAMPLED.get(propagation["b3"].strip())
+    if propagation.get("x-b3-flags") == "1":
+        return True
+    return _SAMPLED.get(propagation.get("x-b3-sampled", "").strip().lower())
+
+
 def _traceparent(headers: Mapping[str, str]) -> TraceContext | None:
-    match = _TRACEPARENT.fullmatch(_value(headers, "traceparent"))
+    value = headers.get("traceparent")
+    if value is None:
+        return None
+    state = headers.get("tracestate", "")
+    if len(value) > _TRACEPARENT_CHARS or len(state) > STATE_LIMIT:
+        return _w3c(_value(headers, "traceparent"), state)
+    return _known_w3c(value, state)
+
+
+def _w3c(value: str, state: str) -> TraceContext | None:
+    match = _TRACEPARENT.fullmatch(value.strip(" \t"))
     if match is None:
         return None
     version, trace, parent, flags, rest = match.groups()
     if version == "ff" or (version == "00" and rest is not None):
         return None
-    sampled = bool(int(flags, 16) & 1)
-    return _context(trace, parent, "traceparent", sampled, _state(headers.get("tracestate", "").strip()))
+    return _context(trace, parent, _FIRST, bool(int(flags, 16) & 1), _state(state.strip()))
+
+
+_TRACEPARENT_CHARS: Final = 64
+"""Of a value that is remembered: version 00 has 55."""
+_FIRST: Final = "traceparent"
+_known_w3c = lru_cache(REMEMBERED)(_w3c)
 
 
 def _b3_single(headers: Mapping[str, str]) -> TraceContext | None:
@@ -105,12 +177,20 @@ def _sw8(headers: Mapping[str, str]) -> TraceContext | None:
     )
 
 
-_READERS: Final[tuple[Callable[[Mapping[str, str]], TraceContext | None], ...]] = (
-    _traceparent,
-    _b3_single,
-    _b3_multi,
-    _uber,
-    _sw8,
+class _Format(NamedTuple):
+    """A way to write a context. `name`: the header without which there is none."""
+
+    name: str
+    format: str
+    reader: Callable[[Mapping[str, str]], TraceContext | None]
+
+
+_FORMATS: Final = (
+    _Format("traceparent", _FIRST, _traceparent),
+    _Format("b3", "b3", _b3_single),
+    _Format("x-b3-traceid", "b3", _b3_multi),
+    _Format("uber-trace-id", "uber-trace-id", _uber),
+    _Format("sw8", "sw8", _sw8),
 )
 """In order of precedence."""
 

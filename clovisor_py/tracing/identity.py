@@ -11,19 +11,27 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from clovisor_py.model.session import Session, Side
 from clovisor_py.model.workload import Workload
 
 PEER: Final = "clovisor.peer."
+INSTANCE: Final = "service.instance.id"
 OWNERS: Final = frozenset({"deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob"})
 """Kinds of owners that have an attribute; a custom one has none."""
 REMEMBERED: Final = 2048
 """Workloads whose attributes are kept, at 1 kB each: those of a node and of whom they talk to."""
 
 
+def observed(session: Session) -> Workload | None:
+    """The workload of the observed end, where it is known: who tells the span."""
+    return session.client_workload if session.side is Side.CLIENT else session.server_workload
+
+
 @lru_cache(REMEMBERED)
 def of_own(own: Workload) -> Mapping[str, str]:
     """Of the end that tells the span; only what is known."""
-    return _known({"service.namespace": own.namespace} | _kubernetes(own))
+    named = {"service.namespace": own.namespace, INSTANCE: _instance(own), "service.version": own.service_version}
+    return _known(named | _kubernetes(own))
 
 
 @lru_cache(REMEMBERED)
@@ -31,6 +39,18 @@ def of_peer(other: Workload) -> Mapping[str, str]:
     """Of the other end; only what is known."""
     named = {"service.peer.name": other.title, "service.peer.namespace": other.namespace}
     return _known(named | {PEER + key: value for key, value in _kubernetes(other).items()})
+
+
+def _instance(workload: Workload) -> str:
+    """As the OpenTelemetry operator makes it: `namespace.pod.container`; outside of Kubernetes the name that was given.
+
+    It tells replicas of one service apart; empty for a Service, which is none.
+    """
+    if not workload.namespace:
+        return workload.name
+    if workload.kind == "service":
+        return ""
+    return ".".join(part for part in (workload.namespace, workload.name, workload.container) if part)
 
 
 def _kubernetes(workload: Workload) -> dict[str, str]:

@@ -7,6 +7,8 @@ seen it. (Masquerading changes the client's address: the two sides are then two 
 
 A session without a head (nothing of it was captured: an L4 session) has no such evidence. Its ids are unique, made with
 its start, and `shared` says that the other end cannot know them.
+
+The first bytes are somebody's payload. A session that goes to another process goes without them, and takes its ids along.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final
 
 from clovisor_py.model.message import HEAD_BYTES
-from clovisor_py.model.session import Session, Side
+from clovisor_py.model.session import Ids, Session, Side
+from clovisor_py.model.workload import Endpoint
 
 _TRACE: Final = b"clovisor.trace"
 _SPAN: Final = {Side.CLIENT: b"clovisor.client", Side.SERVER: b"clovisor.server"}
@@ -30,17 +33,31 @@ _UNSHARED = struct.Struct("!QI")
 
 def trace_id(session: Session) -> int:
     """128 bits, never zero: the trace of a session whose request carried no context."""
-    return _hash(session, _TRACE, 16)
+    return session.ids.trace if session.ids is not None else _hash(session, _TRACE, 16)
 
 
 def span_id(session: Session, side: Side) -> int:
     """64 bits, never zero: the span of this call at `side`, which need not be the side where it was observed."""
+    if session.ids is not None:
+        return session.ids.client if side is Side.CLIENT else session.ids.server
     return _hash(session, _SPAN[side], 8)
+
+
+def span_id_of(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int, side: Side) -> int:
+    """The same, of a session that has these and is not over yet."""
+    return _digest(_evidence(client, seq, head, start_ns, interface), _SPAN[side], 8)
 
 
 def shared(session: Session) -> bool:
     """Whether the other end computes the same ids."""
-    return bool(session.head)
+    return bool(session.head) or session.ids is not None
+
+
+def to_take_along(session: Session) -> Ids | None:
+    """What a session needs that goes elsewhere without its head; None where it had none to begin with."""
+    if not session.head:
+        return session.ids
+    return Ids(trace_id(session), span_id(session, Side.CLIENT), span_id(session, Side.SERVER))
 
 
 def packed(ip: str) -> bytes:
@@ -52,9 +69,16 @@ def packed(ip: str) -> bytes:
 
 
 def _hash(session: Session, person: bytes, size: int) -> int:
-    client = session.client
-    evidence = _EVIDENCE.pack(packed(client.ip), client.port & 0xFFFF, session.seq & 0xFFFFFFFF)
-    evidence += session.head[:HEAD_BYTES]
-    if not session.head:
-        evidence += _UNSHARED.pack(session.start_ns & (1 << 64) - 1, session.interface & 0xFFFFFFFF)
+    evidence = _evidence(session.client, session.seq, session.head, session.start_ns, session.interface)
+    return _digest(evidence, person, size)
+
+
+def _evidence(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int) -> bytes:
+    evidence = _EVIDENCE.pack(packed(client.ip), client.port & 0xFFFF, seq & 0xFFFFFFFF)
+    if head:
+        return evidence + head[:HEAD_BYTES]
+    return evidence + _UNSHARED.pack(start_ns & (1 << 64) - 1, interface & 0xFFFFFFFF)
+
+
+def _digest(evidence: bytes, person: bytes, size: int) -> int:
     return int.from_bytes(blake2b(evidence, digest_size=size, person=person).digest(), "big") or 1

@@ -4,8 +4,9 @@ Nothing here asks which protocol it was. A protocol says what it has to say in a
 the few rules that OpenTelemetry makes for a family of protocols (how a span is named, which status is an error) are keyed
 on the presence of such an attribute: they are in the first section of this page, and nowhere else.
 
-The parent: a client's span hangs below the caller's own (the context that the request carried). A server's span hangs
-below the client's span of the same call where that exists (`peer_traced`), else below the context's, else it is a root.
+The parent: a client's span hangs below the span of the request for which its pod made the call (`caller_span`), else below
+the caller's own (the context that the request carried). A server's span hangs below the client's span of the same call where
+that exists (`peer_traced`), else below the context's, else it is a root.
 """
 
 from __future__ import annotations
@@ -22,12 +23,24 @@ from clovisor_py.tracing import identity, ids
 
 # What OpenTelemetry says of families of protocols, by attribute.
 
-NAMES: Final = ("db.query.summary", "rpc.method")
+NAMES: Final = ("db.query.summary", "rpc.method", "rpc.system.name")
 """An attribute that is the name of the span by itself."""
-TARGETS: Final = ("http.route", "db.collection.name", "messaging.destination.name")
+OPERATION: Final = "messaging.operation.name"
+"""The operation in the name, where OpenTelemetry has another word for it than the protocol."""
+TARGETS: Final = (
+    "http.route",
+    "url.template",
+    "db.collection.name",
+    "db.stored_procedure.name",
+    "messaging.destination.name",
+)
 """Follows the operation in the name. Few values each, as a name must have: never a raw path, a key, a host."""
+NAMESPACE: Final = "db.namespace"
+"""Follows it too, where the operation is about it and nothing else."""
 HTTP_ERRORS: Final = {Side.SERVER: 500, Side.CLIENT: 400}
 """The lowest HTTP status that is an error: a 404 is the caller's mistake, not the server's."""
+GRPC_ERRORS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""Statuses of a gRPC call that are the server's error; to the client any but OK is one."""
 OTHER_METHOD: Final = "_OTHER"
 """`http.request.method` of an unknown method; the span is then called `HTTP`."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -39,20 +52,26 @@ def _name(session: Session) -> str:
     for key in NAMES:
         if attributes.get(key):
             return str(attributes[key])
-    operation = session.operation or session.protocol
+    operation = str(attributes.get(OPERATION) or session.operation or session.protocol)
     if attributes.get("http.request.method") == OTHER_METHOD:
         operation = "HTTP"
     target = next((str(attributes[key]) for key in TARGETS if attributes.get(key)), "")
+    if not target and session.resource and attributes.get(NAMESPACE) == session.resource:
+        target = session.resource
     return f"{operation} {target}" if target else operation
 
 
 def _failed(session: Session) -> bool:
-    """The error rule. An RPC over HTTP has a status of its own, which the protocol has judged already."""
-    answered = session.outcome in (Outcome.OK, Outcome.ERROR)
-    code = session.attributes.get("http.response.status_code")
-    if answered and isinstance(code, int) and "rpc.method" not in session.attributes:
-        return code >= HTTP_ERRORS[session.side]
-    return session.failed
+    """The error rule: what is the caller's mistake is no error of the server. An RPC over HTTP has a status of its own."""
+    attributes = session.attributes
+    if session.outcome not in (Outcome.OK, Outcome.ERROR):
+        return session.failed
+    if "rpc.method" in attributes or "rpc.system.name" in attributes:
+        if session.side is Side.SERVER and attributes.get("rpc.system.name") == "grpc":
+            return session.failed and session.status in GRPC_ERRORS
+        return session.failed
+    code = attributes.get("http.response.status_code")
+    return code >= HTTP_ERRORS[session.side] if isinstance(code, int) else session.failed
 
 
 def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:
@@ -87,22 +106,20 @@ def span_of(session: Session) -> Span:
         error=error,
         sampled=context is None or context.sampled is not False,
         attributes=_attributes(session, context, error),
+        trace_state=context.state if context and context.format == "traceparent" else "",
     )
 
 
 def _service(session: Session) -> str:
     """The observed pod's: spans are told by the one who was watched."""
-    if session.side is Side.CLIENT:
-        own, end = session.client_workload, session.client
-    else:
-        own, end = session.server_workload, session.server
-    return (own and own.title) or end.ip
+    own = identity.observed(session)
+    return (own and own.title) or (session.client if session.side is Side.CLIENT else session.server).ip
 
 
 def _parent(session: Session, context: TraceContext | None) -> int:
     if session.side is Side.SERVER and session.peer_traced and ids.shared(session):
         return ids.span_id(session, Side.CLIENT)
-    return context.parent_id if context else 0
+    return session.caller_span or (context.parent_id if context else 0)
 
 
 def _attributes(session: Session, context: TraceContext | None, error: bool) -> dict[str, AttributeValue]:
@@ -113,7 +130,9 @@ def _attributes(session: Session, context: TraceContext | None, error: bool) -> 
         url = _url(session, attributes)
         if url:
             attributes["url.full"] = url
-    if error and "error.type" not in attributes:
+    if not error:
+        attributes.pop("error.type", None)
+    elif "error.type" not in attributes:
         attributes["error.type"] = _error_type(session)
     attributes.update(_remarks(session, context))
     return attributes
@@ -125,12 +144,13 @@ def _ends(session: Session) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         "network.transport": session.transport,
         "network.type": "ipv6" if ":" in peer.ip else "ipv4",
-        "network.protocol.name": session.protocol,
         "network.peer.address": peer.ip,
         "network.peer.port": peer.port,
         "server.address": session.server.ip,
         "server.port": session.server.port,
     }
+    if session.protocol != session.transport:
+        attributes["network.protocol.name"] = session.protocol
     if here_is_client:
         own, other = session.client_workload, session.server_workload
     else:
@@ -161,6 +181,14 @@ def _remarks(session: Session, context: TraceContext | None) -> dict[str, Attrib
         remarks["clovisor.gap_bytes"] = session.gap_bytes
     if session.mid_stream:
         remarks["clovisor.mid_stream"] = True
+    if session.pod_lost:
+        remarks["clovisor.pod.lost_segments"] = session.pod_lost
     if context is not None:
         remarks["clovisor.trace_context"] = context.format
+        if context.format == "sw8":
+            remarks["clovisor.sw8.trace_id"] = context.state
+    if session.propagation and (malformed := contexts.void(session.propagation, context)):
+        remarks[contexts.MALFORMED] = list(malformed)
+    if session.unlinked:
+        remarks["clovisor.unlinked"] = session.unlinked
     return remarks

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from clovisor_py.cli._access import check_of
+from clovisor_py.cli._access import NONE, check_of
 from clovisor_py.kernel.probe import Machine, State
 from tests.support.apiserver import ApiServer
+from tests.support.nobody import as_nobody
 
 ME = {"status": {"userInfo": {"username": "jane"}}}
 
@@ -72,6 +73,20 @@ def test_a_kubeconfig_that_lies_about_is_only_remarked_upon(api, monkeypatch, tm
         State.OPTIONAL,
         "does not grant jane: create on events (optional, for `clovisor agent`)",
     )
+
+
+def test_a_kubeconfig_that_may_not_be_read(api, monkeypatch, tmp_path):
+    """Seen by an operator: `cluster could not be checked (PermissionError…): please report this`."""
+    path = api.kubeconfig(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    tmp_path.chmod(0)
+    with as_nobody():
+        finding = check()
+        monkeypatch.delenv("KUBECONFIG")
+        usual = check()
+    tmp_path.chmod(0o700)
+    assert (finding.state, "permission denied" in finding.detail) == (State.OPTIONAL, True)
+    assert usual.detail == NONE
 
 
 @pytest.mark.parametrize("inside", [True, False])

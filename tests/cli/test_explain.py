@@ -39,7 +39,7 @@ def test_a_traced_pod(agent):
     assert done.output.splitlines() == [
         "pod shop/cart-7d9f on node n2, 10.244.1.17",
         " ✓ selected       label clovisor.io/trace=true on deployment/cart",
-        " ✓ veth           veth3f2a (namespace id 4), filters attached 12 min ago, ours is first",
+        " ✓ veth           veth3f2a (namespace id 4), traced by this agent for 12 min, our filters come first",
         " ✓ traffic        81,332 segments seen, 0 lost",
         "It is traced.",
     ]

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from clovisor_py import __version__
 from clovisor_py.cli.main import Printable
 from tests.support.trace import CLOVISOR
 
+FULL = Path("/dev/full")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: without it, its absence is what is said")
 
 
@@ -40,6 +42,11 @@ def test_completion() -> None:
     ("arguments", "sentence"),
     [
         (["trace", "wbe"], "clovisor: no interface, namespace or pid named 'wbe'."),
+        (["trace", "svc/web"], "What `clovisor agent` traces is pod/NAME, deploy/NAME or ns/NAME."),
+        (["trace", "-n", "shop", "lo"], "-n is for pods of the agent, and 'lo' is none: write pod/NAME"),
+        (["trace", "lo", "--socket", "/tmp/x"], "--socket is for pods of the agent"),
+        (["trace", "lo", "--peer", "10.0.0.300"], "'10.0.0.300' is no peer"),
+        (["trace", "lo", "-o", "json", "--redact", "off", "-w", "-"], "given to -o json and -w -: leave all but one out"),
         (["trace", "lo"], "clovisor: "),
         (["trace", str(os.getpid())], "is the host's own network"),
         (["trace", "lo", "--export", "smtp://x"], "clovisor: "),
@@ -98,6 +105,27 @@ def test_a_reader_who_has_seen_enough(arguments: list[str]) -> None:
     done = subprocess.run(piped, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"Usage: clovisor")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["protocols"], ["protocols", "-o", "json"], ["trace", "--help"]])
+def test_a_full_disk(arguments: list[str]) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run([CLOVISOR, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("clovisor: what was to be said could not be written (No space left on device): ")
+        assert len(done.stderr.splitlines()) == 1
+        done = subprocess.run([CLOVISOR, *arguments], stdout=full, stderr=full, timeout=60, check=False)
+        assert done.returncode == 1, "also where nobody can be told"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "status"), [("protocols", 0), ("tracee", 2)])
+def test_closed_streams_are_as_if_they_led_to_nowhere(arguments: str, status: int, closed: str) -> None:
+    command = ["sh", "-c", f"exec {CLOVISOR} {arguments} {closed}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
 
 
 STUCK = """

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clovisor_py.cli._options import UNITS, Duration, Hint, Status, session_filter
+from clovisor_py.cli._options import Shown, urls_of
+from clovisor_py.cli._types import UNITS, Duration, Hint, Status
+from clovisor_py.errors import UsageError
 from clovisor_py.model.session import Outcome
 from tests.support.sessions import session
 
@@ -61,19 +63,26 @@ def test_hints() -> None:
         Hint().convert("70=gopher", None, None)
 
 
-def passes(one, *, ports=(), path=None, statuses=(), slower=None) -> bool:
-    keep = session_filter(ports, path, statuses, slower)
+def shown(**asked) -> Shown:
+    return Shown("line", (), (), (), (), "default", **asked)
+
+
+def passes(one, **asked) -> bool:
+    keep = shown(**asked).filter
     return keep is None or keep(one)
 
 
 def test_filters_hold_together() -> None:
     one = session(status="503", outcome=Outcome.ERROR, resource="/api/orders", duration_ns=150_000_000)
-    assert session_filter((), None, (), None) is None
-    assert passes(one, ports=(80, 81), path="/api", statuses=("5xx",), slower=100_000_000)
+    assert shown().filter is None
+    assert passes(one, ports=(80, 81), path="/api", statuses=("5xx",), slower_ns=100_000_000)
     assert not passes(one, ports=(81,))
     assert not passes(one, path="/orders")
     assert passes(one, path="*/orders")
-    assert not passes(one, slower=150_000_001)
+    assert passes(one, not_paths=("/healthz", "/orders"))
+    assert not passes(one, not_paths=("/healthz", "/api"))
+    assert passes(one, peers=("10.0.0.0/8",)) and not passes(one, not_peers=("10.0.0.0/8",))
+    assert not passes(one, slower_ns=150_000_001)
 
 
 @pytest.mark.parametrize("status", ["503", "5xx", "5XX", "error"])
@@ -105,3 +114,12 @@ def test_what_can_be_a_status(text: str) -> None:
 def test_what_cannot(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no status: write 404, 5xx, a name, or an outcome"):
         Status().convert(text, None, None)
+
+
+def test_standard_output_takes_one_thing() -> None:
+    assert urls_of("json", ["jsonl:x"]) == ["console:?format=json", "jsonl:x"]
+    assert urls_of("line", ["jsonl:-", "jsonl:x"]) == ["jsonl:-", "jsonl:x"], "and no lines among the objects"
+    assert urls_of("line", [], raw=True) == []
+    for output, exports, raw in (("wide", ["jsonl:-"], False), ("line", ["jsonl:-"], True), ("json", [], True)):
+        with pytest.raises(UsageError, match="standard output can take one thing"):
+            urls_of(output, exports, raw)

@@ -68,24 +68,36 @@ def test_what_is_wrong_is_said_without_being_asked():
         exporters=(Exporter("jaeger://j", 10, 4, 0, {"queue full": 6}),),
         shedding=True,
         repairs=2,
-        problem="the settings file was refused.",
-        problem_at=NOW - 130,
+        problems=("settings.yaml line 1: no. The settings from before stay.",),
+        own={"ring stale bytes": 24640},
     )
     said = [click.unstyle(line) for line in lines(found, [traced()], NOW)][2:]
     assert said == [
+        "settings.yaml line 1: no. The settings from before stay.",
         "the agent said this 60 s ago, and nothing since: see its log.",
         "the API server does not tell of jobs: tracing goes on with what is known.",
         "the agent is at its share of a core: less of the busiest pods is captured; counters stay complete.",
         "filters put back: 2.",
         "jaeger://j got 4 of 10 sessions; dropped: queue full 6.",
-        "2 min ago: the settings file was refused.",
+        "24,640 bytes that were captured before this agent began were too old to be read: what they told is not seen.",
     ]
 
 
 def test_nothing_that_a_terminal_would_obey():
     odd = traced(name="\x1b[2Jx", veth="v\x1b", state=State.REFUSED, problem="\x1b]0;x\a")
-    text = "".join(click.unstyle(line) for line in lines(snapshot(problem="\x1b[2J"), [odd], NOW))
+    text = "".join(click.unstyle(line) for line in lines(snapshot(problems=("\x1b[2J",)), [odd], NOW))
     assert text.isprintable()
+
+
+def test_a_sentence_is_whole_and_of_many_the_first(agent):
+    """Seen by an operator: `pods -a` cut off the only sentence that said what was wrong."""
+    mistake = "label clovisor.io/trace on pod/cart-7d9f-with-a-long-name: 'yes' is neither: write 'true' or 'false'."
+    off = traced(state=State.NOT_SELECTED, selected=False, mistakes=(mistake,))
+    agent.publish(snapshot(off))
+    assert run(agent, "-a").splitlines()[1].endswith(f"not selected: {mistake}")
+    agent.publish(snapshot(traced(mistakes=(mistake, mistake, mistake))))
+    line = run(agent).splitlines()[1]
+    assert line.endswith(f"traced: {mistake} (and 2 more: clovisor explain shop/cart-7d9f)")
 
 
 def test_json_has_everything(agent):
@@ -121,6 +133,13 @@ def test_an_agent_of_another_version(agent):
 )
 def test_how_a_pod_is_written(text, namespace, expected):
     assert _agent.pod_name(text, namespace) == expected
+
+
+@pytest.mark.parametrize(("text", "kind"), [("deploy/web", "Deployment"), ("NS/shop", "Namespace"), ("svc/a/b", "Service")])
+def test_what_is_something_else_than_a_pod(text, kind):
+    with pytest.raises(UsageError, match=f"'{text}' is a {kind}, and this takes one pod: write pod/NAME"):
+        _agent.pod_name(text, None)
+    assert _agent.pod_name("pod/deploy/web", None) == ("deploy", "web"), "a namespace may be called so"
 
 
 @pytest.mark.parametrize(("text", "namespace"), [("", None), ("a/b/c", None), ("pod/a/b/c", None), ("a/", None), ("a/b", "c")])

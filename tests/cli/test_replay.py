@@ -53,6 +53,27 @@ def test_sessions_and_a_summary(run, capture):
     assert "  seen 2 segments in 8 packets" in err.splitlines()
 
 
+def test_peers_and_paths(run, capture):
+    for options, number in (
+        (["--peer", "10.0.0.0/8"], 1),
+        (["--not-peer", "10.0.0.1"], 0),
+        (["--peer", "web"], 0),
+        (["--not-path", "/gr"], 0),
+        (["--not-path", "/healthz"], 1),
+    ):
+        assert len(run(capture, "-o", "json", *options)[1].splitlines()) == number, options
+
+
+def test_a_status_that_nothing_has(run, capture):
+    assert "  no session had status foo; there were 200 × 1" in run(capture, "--status", "foo")[2].splitlines()
+
+
+def test_objects_on_standard_output(run, capture):
+    status, out, err = run(capture, "--export", "jsonl:-")
+    assert (status, json.loads(out)["resource"]) == (0, "/greet")
+    assert err.startswith("1 session in 0 s")
+
+
 def test_quiet_and_json(run, capture):
     status, out, err = run(capture, "-o", "json", "-q")
     assert (status, err) == (0, "")

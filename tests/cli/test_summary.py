@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from clovisor_py.agent import Report
+from clovisor_py.agent_report import Report
 from clovisor_py.cli import _summary
 from clovisor_py.exporters._worker import Ledger
 from clovisor_py.flows.crash import FURTHER, Crash

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 
@@ -13,9 +15,10 @@ from clovisor_py.cli import _tap as module
 from clovisor_py.cli.trace import COMMAND
 from clovisor_py.control_socket import ControlSocket
 from clovisor_py.errors import ClovisorError, EnvironmentLacking, UsageError
+from clovisor_py.model.workload import Workload
 from clovisor_py.snapshot import Ended
-from clovisor_py.tap import Taps
 from clovisor_py.tap_wire import Begun, Tapped
+from clovisor_py.taps import Taps
 from tests.support.sessions import session
 
 WEB = Tapped("shop", "web", "veth7", ("10.0.0.2",), True, "label clovisor.io/trace=true on pod/web", "default")
@@ -32,8 +35,8 @@ class Nobody:
 class Engine:
     """Answers every tap as its node would, and offers these sessions to it."""
 
-    def __init__(self, taps, sessions, pods=(WEB,), counted=None):
-        self.taps, self.sessions, self.pods, self.counted = taps, sessions, pods, counted or {}
+    def __init__(self, taps, sessions, pods=(WEB,), counted=None, *, hangs=False):
+        self.taps, self.sessions, self.pods, self.counted, self.hangs = taps, sessions, pods, counted or {}, hangs
         self.asked, self._stop = [], threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -48,6 +51,8 @@ class Engine:
     def _run(self):
         while not self._stop.wait(0.01):
             for tap in self.taps.open_now:
+                if self.hangs and tap.leaving.is_set():
+                    continue
                 if tap.leaving.is_set():
                     tap.counted = {0: ({}, self.counted)}
                     tap.let_go.set()
@@ -93,6 +98,19 @@ def test_a_file_of_that_name_is_none(tmp_path, monkeypatch):
     assert not module.is_pod("pod/web")
 
 
+def test_peers(agent):
+    path, taps = agent
+    probe = session(resource="/healthz", client_workload=Workload("n1", kind="node"), server_workload=Workload("web", "shop"))
+    call = session(client_workload=Workload("front", "shop", kind="pod"), server_workload=Workload("web", "shop"))
+    for options in (["--not-peer", "node/*"], ["--peer", "shop/front"], ["--not-path", "/healthz"]):
+        with Engine(taps, [probe, call]):
+            done = run(path, "pod/web", "-n", "shop", "--duration", "300ms", "-o", "json", *options)
+        assert [json.loads(line)["client"]["workload"]["name"] for line in done.stdout.splitlines()] == ["front"]
+    with Engine(taps, [probe, call]):
+        done = run(path, "pod/web", "-n", "shop", "--duration", "300ms", "--status", "foo")
+    assert "  no session had status foo; there were 200 × 2\n" in done.stderr
+
+
 def test_sessions_filter_and_summary(agent):
     path, taps = agent
     sessions = [session(), session(status="404", resource="/x"), session()]
@@ -125,6 +143,31 @@ def test_the_agents_end_is_an_error_after_the_summary(agent):
     threading.Timer(0.5, taps.close).start()
     with Engine(taps, [session()]), pytest.raises(ClovisorError, match=r"^the agent has ended\.$"):
         run(path, "pod/shop/web")
+
+
+def test_an_agent_that_does_not_finish_is_an_error_and_no_count_is_made_up(agent, monkeypatch, capsys):
+    monkeypatch.setattr(module, "LEAVE_S", 0.3)
+    monkeypatch.setattr("clovisor_py.tap.ANSWER_S", 2.0)
+    path, taps = agent
+    with Engine(taps, [session()], hangs=True), pytest.raises(ClovisorError, match=r"did not finish .* its log") as caught:
+        COMMAND.main(["pod/shop/web", "--duration", "300ms", "--socket", str(path)], standalone_mode=False)
+    assert caught.value.exit_status == 1
+    said = capsys.readouterr().err
+    assert "1 session in" in said
+    assert "seen 0 segments" not in said
+    assert "the agent did not tell how many segments it saw" in said
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_is_heard_while_the_agent_says_nothing(agent, capsys, number, status):
+    path, _ = agent
+    began = time.monotonic()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+    timer.start()
+    assert COMMAND.main(["pod/shop/web", "--socket", str(path)], standalone_mode=False) == status
+    timer.join()
+    assert time.monotonic() - began < 5, "an agent may take that long, and longer, before it says that it hangs"
+    assert capsys.readouterr().err == "ended before the agent had answered: nothing was shown\n"
 
 
 def test_no_agent_and_what_makes_no_sense(tmp_path):

@@ -128,13 +128,35 @@ def test_raw_payloads_are_written_only_where_that_is_meant(without_kernel, capsy
     assert not made
     arguments = ["web", "-w", str(path), "--redact", "off", "--udp-port", "5353", "--duration", "1ms"]
     assert COMMAND.main(arguments, standalone_mode=False) == 0
-    assert f"{path}: 1 segments (clovisor replay shows them again)" in capsys.readouterr().err
+    assert f"{path}: 1 packet (clovisor replay shows them again)" in capsys.readouterr().err
     assert b"GET / HTTP/1.1" in path.read_bytes()
     assert (made[0].settings.redact, made[0].settings.udp_ports) == ("off", (53, 5353))
+
+
+def test_a_capture_on_standard_output(without_kernel, capfd, tmp_path):
+    arguments = ["web", "-w", "-", "--redact", "off", "--duration", "1ms"]
+    assert COMMAND.main(arguments, standalone_mode=False) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("\n\r\r\n") and "GET / HTTP/1.1" in out and "TIME" not in out
+    assert "  standard output: 1 packet\n" in err
+
+
+def test_a_capture_is_replaced_and_that_is_said(without_kernel, capsys, tmp_path):
+    path = tmp_path / "x"
+    for _ in range(2):
+        assert COMMAND.main(["web", "-w", str(path), "--redact", "off", "--duration", "1ms"], standalone_mode=False) == 0
+    assert capsys.readouterr().err.count(f"{path} held a capture, which is replaced\n") == 1
+
+
+@pytest.mark.parametrize("option", [["-n", "shop"], ["--socket", "/tmp/x"]])
+def test_what_only_pods_have_is_not_ignored(without_kernel, option):
+    with pytest.raises(UsageError, match=f"{option[0]} is for pods of the agent, and 'web' is none: write pod/NAME"):
+        COMMAND.main(["web", *option], standalone_mode=False)
+    assert not made
 
 
 def test_a_capture_that_could_not_be_written(without_kernel, capsys):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     assert COMMAND.main(["web", "-w", "/dev/full", "--redact", "off", "--duration", "1ms"], standalone_mode=False) == 1
-    assert "/dev/full: 0 segments; 1 more could not be written" in capsys.readouterr().err
+    assert "/dev/full: none of 1 packet could be written" in capsys.readouterr().err

@@ -13,11 +13,11 @@ def test_a_plan_is_made_of_its_number_and_nothing_else():
 
 def test_the_mix():
     plans = [plan(number, "run") for number in range(180)]
-    forms = Counter(trace_of(planned.headers)[1] for planned in plans)
+    forms = Counter(trace_of(planned.headers)[2] for planned in plans)
     assert forms == {"traceparent": 60, "b3": 30, "b3multi": 30, "": 60}
     assert sum(planned.ipv6 for planned in plans) == 60
     assert sum(planned.fresh for planned in plans) == 18
-    assert {(trace_of(planned.headers)[1], planned.ipv6) for planned in plans} >= {(form, True) for form in forms}
+    assert {(trace_of(planned.headers)[2], planned.ipv6) for planned in plans} >= {(form, True) for form in forms}
     ids = [trace_of(planned.headers)[0] for planned in plans]
     assert len(set(ids) - {""}) == 120
 

@@ -5,16 +5,17 @@ import pytest
 from clovisor_py.demo.truth import Truth, read, trace_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
 
 
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({}, ("", "")),
-        ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, (TRACE, "traceparent")),
-        ({"b3": f"{TRACE.upper()}-00f067aa0ba902b7-1"}, (TRACE, "b3")),
-        ({"b3": "a3ce929d0e0e4736-00f067aa0ba902b7"}, ("0" * 16 + "a3ce929d0e0e4736", "b3")),
-        ({"x-b3-traceid": TRACE, "x-b3-spanid": "00f067aa0ba902b7"}, (TRACE, "b3multi")),
+        ({}, ("", "", "")),
+        ({"traceparent": f"00-{TRACE}-{PARENT}-01"}, (TRACE, PARENT, "traceparent")),
+        ({"b3": f"{TRACE.upper()}-{PARENT}-1"}, (TRACE, PARENT, "b3")),
+        ({"b3": f"a3ce929d0e0e4736-{PARENT}"}, ("0" * 16 + "a3ce929d0e0e4736", PARENT, "b3")),
+        ({"x-b3-traceid": TRACE, "x-b3-spanid": PARENT}, (TRACE, PARENT, "b3multi")),
     ],
 )
 def test_trace_of(headers, expected):
@@ -38,6 +39,7 @@ def test_a_record_comes_back(tmp_path, status, outcome):
             "start_ns": 5,
             "duration_ns": 7,
             "trace_id": "",
+            "parent_id": "",
             "format": "",
             "request_id": "r-1",
             "family": "ipv6",

@@ -7,6 +7,8 @@ from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters import _fanout
 from clovisor_py.exporters._fanout import Fanout, open_urls
 from clovisor_py.exporters._worker import Worker
+from clovisor_py.model.session import Outcome
+from clovisor_py.tracing.sampling import Sampler
 from tests.support.sessions import session
 
 
@@ -80,3 +82,37 @@ def test_one_bad_url_opens_none(tmp_path, monkeypatch):
     with pytest.raises(UsageError):
         open_urls([f"jsonl:{tmp_path / 'x'}", "nonsense:"], queue_limit=10)
     assert [worker._thread.is_alive() for worker in made] == [False]
+
+
+class Kept(Dead):
+    def __init__(self):
+        self.sessions = []
+
+    def export(self, sessions):
+        self.sessions += sessions
+        return len(sessions)
+
+
+def test_sampling_is_for_those_who_make_spans_and_what_it_left_out_is_counted():
+    whole, spans = Kept(), Kept()
+    calls = [session(seq=seq) for seq in range(1000)] + [session(outcome=Outcome.RESET)]
+    with Fanout(
+        [Worker("whole:", whole, queue_limit=2000)], Sampler(0.1), [Worker("spans:", spans, queue_limit=2000)]
+    ) as fanout:
+        fanout.offer(calls)
+    ledgers, sampling = fanout.ledgers(), fanout.sampling()
+    assert len(whole.sessions) == len(calls)
+    assert 50 < len(spans.sessions) < 150
+    assert spans.sessions[-1].outcome is Outcome.RESET
+    assert (ledgers["whole:"].left_out, ledgers["spans:"].left_out) == (0, len(calls) - len(spans.sessions))
+    assert ledgers["spans:"].offered == ledgers["spans:"].sent == sum(sampling.kept.values())
+    assert fanout.close() == ledgers
+
+
+def test_who_makes_spans_is_known_by_the_url(tmp_path):
+    urls = [f"jsonl:{tmp_path / 'a'}", "jaeger://127.0.0.1:9"]
+    with open_urls(urls, queue_limit=10, sampler=Sampler(0.0)) as fanout:
+        fanout.offer([session()])
+        assert [ledger.offered for ledger in fanout.ledgers().values()] == [1, 0]
+    with open_urls(urls[:1], queue_limit=10, sampler=Sampler(0.0)) as fanout:
+        assert fanout.sampling() is None

@@ -1,10 +1,11 @@
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters.jsonl import JsonlSink
 from tests.support.sessions import session
@@ -65,3 +66,38 @@ def test_half_a_batch_is_taken_back(tmp_path, monkeypatch):
     sink.export([session()] * 5)
     sink.close()
     assert len([json.loads(text) for text in path.read_text().splitlines()]) == 6
+
+
+@pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND])
+def test_standard_output_that_is_a_file(tmp_path, monkeypatch, flags):
+    """`> FILE` and `>> FILE`: what is there stays, and a full disk leaves no half of a line."""
+    path = tmp_path / "x"
+    path.write_text("before\n" if flags == os.O_APPEND else "")
+    with os.fdopen(os.open(path, os.O_WRONLY | flags), "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        sink = open_sink("jsonl:-")
+        assert sink.export([session()]) == 1
+        kept = path.read_text()
+        with monkeypatch.context() as full:
+            real = os.write
+            full.setattr(os, "write", lambda to, data: real(to if len(data) > 400 else -1, data[:50]))
+            with pytest.raises(ExportFailed, match="cannot write to standard output"):
+                sink.export([session()])
+        assert path.read_text() == kept
+        sink.export([session()])
+        sink.close()
+        stdout.write("after\n")
+    lines = path.read_text().splitlines()
+    assert lines[-1] == "after", "it is open still"
+    assert [text for text in lines if text.startswith("{")] == [kept.splitlines()[-1]] * 2
+
+
+def test_nobody_reads_standard_output(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        sink = open_sink("jsonl:-")
+        with pytest.raises(SinkGone, match="nobody reads standard output"):
+            sink.export([session()])
+        sink.close()

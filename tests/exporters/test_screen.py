@@ -113,6 +113,7 @@ def test_a_wide_screen_cuts_nothing():
         ({"status": "200", "outcome": Outcome.RESET}, "reset"),
         ({"status": "", "outcome": Outcome.CLOSED}, "closed"),
         ({"status": "", "outcome": Outcome.ONE_WAY}, ""),
+        ({"status": "refused", "outcome": Outcome.RESET, "connection": True}, "refused"),
     ],
 )
 def test_the_status_is_the_servers_word_or_how_it_ended(changes, status):

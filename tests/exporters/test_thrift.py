@@ -11,8 +11,8 @@ from jaeger_client.thrift_gen.agent import Agent
 from thrift.protocol.TCompactProtocol import TCompactProtocol
 from thrift.transport.TTransport import TMemoryBuffer
 
-from clovisor_py.exporters import _thrift
-from clovisor_py.exporters._thrift import ATTRIBUTES_BYTES, DATAGRAM_BYTES, SERVICES, TEXT_CHARS, Encoder
+from clovisor_py.exporters._bounds import ATTRIBUTES_BYTES, TEXT_CHARS, UNNAMED
+from clovisor_py.exporters._thrift import DATAGRAM_BYTES, SERVICES, Encoder
 from clovisor_py.model.session import Side
 from clovisor_py.model.span import Span
 from tests.support.sessions import ANY_TEXT, ATTRIBUTES, START
@@ -138,7 +138,7 @@ def test_services_do_not_mix_and_keep_their_order():
 
 def test_a_service_without_a_name_has_one():
     [batch] = encoded(span(service=""))
-    assert batch.process.serviceName == _thrift.UNNAMED
+    assert batch.process.serviceName == UNNAMED
 
 
 def test_tracers_are_bounded_and_come_back():

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from clovisor_py.errors import ExportFailed, SinkGone
+from clovisor_py.errors import ExportFailed, ExportInterrupted, SinkGone
+from clovisor_py.exporters import _worker
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._worker import Worker
 from tests.support.sessions import session
 
@@ -134,14 +136,15 @@ def test_the_ledger_says_why_the_sink_last_failed():
 
 
 def test_a_failure_is_tried_again_and_said_once(caplog):
+    caplog.set_level(logging.INFO)
     sink = Sink(ExportFailed("nobody there."), ExportFailed("nobody there."), None)
     with worker(sink) as made:
         made.offer([ONE] * 5)
         ledger = settled(made)
     assert (ledger.sent, sum(ledger.dropped.values())) == (5, 0)
-    assert [record.message for record in caplog.records] == [
-        "export test:: nobody there.",
-        "export test:: works again (0 sessions dropped so far).",
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "export test: nobody there."),
+        ("INFO", "export test: works again (0 sessions dropped so far)."),
     ]
 
 
@@ -312,3 +315,66 @@ def test_nothing_is_logged_when_nothing_is_wrong(caplog):
     with worker(Sink()) as made:
         made.offer([ONE])
     assert caplog.records == []
+
+
+def lost(ledger):
+    return {reason: number for reason, number in ledger.dropped.items() if number}
+
+
+def test_a_sink_gives_its_own_reasons_and_the_rest_is_refused(caplog):
+    sink = Sink(Delivery(3, {"too old": 2, "too long": 1}, "they were old."), Delivery(10))
+    with worker(sink, batch=10, linger_s=3600) as made:
+        made.offer([ONE] * 10)
+        assert lost(settled(made)) == {"too old": 2, "too long": 1, "refused": 4}
+        assert made.ledger().error == "they were old."
+        made.offer([ONE] * 10)
+        assert settled(made).sent == 13
+        assert balanced(made.ledger())
+    assert ["they were old" in record.message for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("answer", [Delivery(99), Delivery(-5, {"a": 99}), Delivery(3, {"a": -4, "b": 99}), -1, 99])
+def test_whatever_numbers_a_sink_gives_each_session_is_counted_once(answer):
+    with worker(Sink(answer), batch=10, linger_s=3600) as made:
+        made.offer([ONE] * 10)
+        ledger = settled(made)
+    assert balanced(ledger)
+    assert min(ledger.sent, *ledger.dropped.values()) >= 0
+
+
+def test_an_answer_that_is_none_is_a_fault_of_the_sink(caplog):
+    with worker(Sink("all of it")) as made:
+        made.offer([ONE] * 10)
+        assert lost(settled(made)) == {"failed": 10}
+    assert "answered str" in caplog.text
+
+
+def test_a_batch_that_was_delivered_in_part_is_counted_in_part():
+    """What an attempt settled stays settled, whatever becomes of the others."""
+    part = ExportInterrupted("busy.", sent=4, dropped={"too old": 1})
+    ends = {"failed": [ExportFailed("away.")], "reader gone": [SinkGone("x.")], "refused": [Delivery(4, {"too old": 1})]}
+    for reason, end in ends.items():
+        with worker(Sink(part, *end), batch=10, linger_s=3600, attempts=2) as made:
+            made.offer([ONE] * 10)
+            ledger = settled(made)
+        assert (ledger.sent, lost(ledger)) == (4, {"too old": 1, reason: 5})
+
+
+def test_a_pause_that_the_receiver_asks_for_is_bounded(monkeypatch):
+    monkeypatch.setattr(_worker, "LONGEST_WAIT_S", 0.05)
+    with worker(Sink(ExportInterrupted("busy.", retry_after_s=1e9))) as made:
+        began = time.monotonic()
+        made.offer([ONE])
+        assert settled(made).sent == 1
+        assert time.monotonic() - began >= 0.05
+
+
+def test_a_pause_that_the_receiver_asks_for_ends_with_the_worker():
+    sink = Sink(ExportInterrupted("busy.", retry_after_s=3600), ExportInterrupted("busy.", retry_after_s=3600))
+    with worker(sink) as made:
+        made.offer([ONE])
+        while not made.ledger().error:
+            time.sleep(0.001)
+        ledger = made.close(deadline_s=60)
+    assert lost(ledger) == {"failed": 1}
+    assert sink.closed == 1

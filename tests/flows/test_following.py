@@ -180,8 +180,10 @@ def test_rules_that_change_reach_open_connections():
 
 
 def test_a_veth_that_is_dropped_ends_its_flows_and_forgets_its_terms():
-    bench = Bench(Conversation().handshake().client(GET))
+    bench = Bench(Conversation().handshake())
     bench.terms(redaction=OFF)
+    bench.talk.client(GET)
+    bench.flow()
     bench.sessions += bench.engine.drop(VETH, bench.talk.now)
     assert [(s.status, s.outcome.value) for s in bench.sessions] == [("", "closed")]
     assert bench.engine.flows == 0 and bench.engine._delivery.terms == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clovisor_py.flows import retelling
 from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.protocols._redaction import DEFAULT
 from tests.flows.test_following import CALL, GET, OK, PROTOCOLS, VETH, Bench
@@ -101,6 +102,52 @@ def test_a_veth_of_which_nobody_is_asked_is_passed_over():
     assert bench.engine.retell(bench.talk.now) == []
     bench.talk.server(OK)
     assert bench.rows() == [CALL]
+
+
+def several(number, words):
+    """An engine with so many connections to as many ports, all unread."""
+    engine = Pipeline(protocols=PROTOCOLS)
+    engine.set_terms(VETH, {}, DEFAULT, 0, said=words)
+    for at in range(number):
+        talk = unreadable(Conversation(pod_is_client=True, client_port=40000 + at, flow_id=at + 1).handshake())
+        engine.feed(talk.segments)
+    words.asked.clear()
+    return engine
+
+
+def test_a_walk_over_many_connections_takes_them_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(retelling, "SLICE", 3)
+    words = Words()
+    engine = several(8, words)
+    asked = []
+    engine.retell(1)
+    for _ in range(4):
+        asked.append(len(words.asked))
+        engine.tick(1)
+    assert asked == [3, 6, 8, 8]
+
+
+def test_words_that_change_again_meanwhile_reach_all_without_end_or_beginning_anew(monkeypatch):
+    """Else the last of them would never be reached where words change all the time."""
+    monkeypatch.setattr(retelling, "SLICE", 3)
+    words = Words()
+    engine = several(8, words)
+    for _ in range(4):
+        engine.retell(1)
+    assert len(words.asked) == 8 + 3
+    for _ in range(9):
+        engine.tick(1)
+    assert len(words.asked) == 8 + 8 + 8  # the last news came during the second walk
+
+
+def test_a_connection_that_ended_meanwhile_is_passed_over(monkeypatch):
+    monkeypatch.setattr(retelling, "SLICE", 3)
+    words = Words()
+    engine = several(8, words)
+    engine.retell(1)
+    engine.drop(VETH, 1)
+    engine.tick(1)
+    assert len(words.asked) == 3
 
 
 def test_new_terms_and_new_words_together():

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from clovisor_py.kernel import cgroups
-from clovisor_py.kernel.cgroups import PAUSE_S, Cgroups, mounted
+from clovisor_py.kernel.cgroups import PAUSE_S, SHARE, Cgroups, mounted
 
 ID, OTHER = "a1" * 32, "b2" * 32
 LINE = "41 31 0:38 {} {} rw,relatime shared:5 - {} x rw"
@@ -78,6 +78,23 @@ def test_a_new_one_waits_for_the_next_look(tree, asked, clock):
     assert (asked.container(new), asked.postponed) == ("", 1)
     clock.now += PAUSE_S
     assert (asked.container(new), asked.postponed) == (OTHER, 1)
+
+
+def test_what_takes_long_is_done_less_often(tree, clock, tmp_path):
+    """A tree of thousands: reading it may not take more than its share of the engine's time."""
+    took = 0.15
+
+    def slow():
+        clock.now += took / 2  # there are two readings: the id is not found without what is below containers
+        return tmp_path
+
+    asked = Cgroups(slow, clock)
+    asked.container(1)
+    new = tree("kubepods", "pod1", ID)
+    for pause, found in ((PAUSE_S, ""), (took / SHARE - PAUSE_S - 0.01, ""), (0.02, ID)):
+        clock.now += pause
+        assert asked.container(new) == found
+    assert (asked.readings, asked.postponed) == (3, 2)
 
 
 def test_one_that_has_ended_keeps_its_name_and_one_that_was_never_found_is_not_looked_for_again(tree, asked, clock, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from clovisor_py.errors import EnvironmentLacking, KernelRefused
 from clovisor_py.kernel import conntrack as module
-from clovisor_py.kernel.conntrack import Conntrack
+from clovisor_py.kernel.conntrack import LOOK_S, Conntrack
 from clovisor_py.model.workload import Endpoint
 from tests.support.kernel import node
 from tests.support.netns import Pod
@@ -97,9 +97,14 @@ class Kernel:
         pass
 
 
+class FakeSocket(Kernel):
+    def settimeout(self, _seconds: float) -> None:
+        pass
+
+
 def table_of(kernel: Kernel) -> Conntrack:
-    table = Conntrack()
-    table._socket = kernel  # type: ignore[assignment]
+    table = Conntrack(lambda: True)
+    table._open, table._socket = True, kernel  # type: ignore[assignment]
     return table
 
 
@@ -121,6 +126,51 @@ def test_refusals_are_sentences(code: int, error: type[Exception]) -> None:
 
 def test_what_came_too_late_is_not_the_answer() -> None:
     assert table_of(Kernel((2, struct.pack("=i", -errno.ENOENT)), late=2)).of_client(CLIENT, SERVER, "tcp") is None
+
+
+def test_a_kernel_that_tracks_nothing_is_not_asked_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question alone would make it load modules."""
+    tracking, now, opened = [False], [100.0], []
+
+    def opening(*_: int) -> FakeSocket:
+        opened.append(1)
+        return FakeSocket((2, struct.pack("=i", -errno.ENOENT)))
+
+    monkeypatch.setattr(module.socket, "socket", opening)
+    table = Conntrack(lambda: tracking[0], lambda: now[0])
+    table.open()
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
+    tracking[0] = True
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
+    assert opened == []
+    now[0] += LOOK_S
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
+    assert opened == [1]
+    tracking[0], now[0] = False, now[0] + LOOK_S
+    assert table.of_client(CLIENT, SERVER, "tcp") is None  # nothing was left to answer
+
+
+def test_one_that_is_not_open_knows_nothing() -> None:
+    table = Conntrack(lambda: True)
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
+    table.open()
+    table.close()
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
+
+
+@pytest.mark.parametrize("code", [errno.EPROTONOSUPPORT, errno.EMFILE])
+def test_a_socket_that_is_refused_is_a_sentence_and_tried_again(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refusing(*_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(module.socket, "socket", refusing)
+    table = Conntrack(lambda: True)
+    table.open()
+    for _ in range(2):
+        with pytest.raises((EnvironmentLacking, KernelRefused)):
+            table.of_client(CLIENT, SERVER, "tcp")
+    monkeypatch.setattr(module.socket, "socket", lambda *_: FakeSocket((2, struct.pack("=i", -errno.ENOENT))))
+    assert table.of_client(CLIENT, SERVER, "tcp") is None
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 4, b"\0" * 4 + b"\x04\x00\x01\x80" * 2, b"\0" * 4 + b"\xff" * 40])

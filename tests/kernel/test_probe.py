@@ -1,14 +1,8 @@
 """The checks, on machines that have this or lack that; and, as root, on this one."""
 
-import fcntl
-import os
-import socket
 import sys
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
+from ipaddress import ip_address
 
 import pytest
 
@@ -36,9 +30,13 @@ class Sane(Machine):
     bcc: str | None = "0.26.0"
     compiling: Exception | None = None
     clsact: Exception | None = None
-    tcx: bool = True
+    tcx: bool | None = True
     pid: int | None = None
     listening: bool = True
+    nested: bool = False
+    contained: bool = False
+    unchangeable: bool = False
+    whose: str = ""
     address: str | None = "127.0.0.1"
 
     def release(self):
@@ -52,6 +50,18 @@ class Sane(Machine):
 
     def is_root(self):
         return self.root
+
+    def in_user_namespace(self):
+        return self.nested
+
+    def in_container(self):
+        return self.contained
+
+    def read_only(self, folder):
+        return self.unchangeable
+
+    def owner_of_pins(self):
+        return self.whose
 
     def filesystem(self, folder):
         return self.magic
@@ -116,7 +126,7 @@ def test_nothing_is_said_against_a_machine_that_has_everything(pins):
         ),
         (
             probe.check_privileges,
-            {"held": mask("CAP_NET_ADMIN"), "root": True},
+            {"held": mask("CAP_NET_ADMIN"), "root": True, "contained": True},
             State.PROBLEM,
             "privileges lack CAP_BPF and CAP_PERFMON: add BPF, PERFMON to the container's",
         ),
@@ -124,13 +134,32 @@ def test_nothing_is_said_against_a_machine_that_has_everything(pins):
         (probe.check_privileges, {"held": mask("CAP_SYS_ADMIN", "CAP_NET_ADMIN")}, State.OK, "CAP_NET_ADMIN"),
         (probe.check_privileges, {"held": mask("CAP_BPF", "CAP_NET_ADMIN")}, State.PROBLEM, "privileges lack CAP_PERFMON: "),
         (probe.check_privileges, {"held": mask("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")}, State.OK, "CAP_NET_ADMIN"),
+        (probe.check_privileges, {"nested": True}, State.PROBLEM, "count in this user namespace only"),
+        (
+            probe.check_privileges,
+            {"held": 0, "root": True},
+            State.PROBLEM,
+            ": give it CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN back",
+        ),
+        (
+            probe.check_privileges,
+            {"held": mask("CAP_BPF", "CAP_NET_ADMIN"), "root": True, "contained": True},
+            State.PROBLEM,
+            ": add PERFMON to the container's securityContext",
+        ),
+        (probe.check_bpffs, {"unchangeable": True}, State.PROBLEM, ": mount -o remount,rw "),
+        (probe.check_bpffs, {"whose": "root"}, State.PROBLEM, "which belongs to root: run `clovisor detach` as root"),
+        (probe.check_bcc, {"nested": True}, State.OPTIONAL, "compiling was not tried"),
+        (probe.check_tcx, {"tcx": None}, State.OPTIONAL, "does not let us ask"),
+        (probe.check_tcx, {"tcx": False, "kernel": "6.18.44"}, State.OPTIONAL, "was built without it"),
+        (probe.check_datapath, {"pid": 1}, State.OK, "this container's own agent"),
         (probe.check_bpffs, {"magic": TMPFS_MAGIC}, State.PROBLEM, ": mount -t bpf bpf "),
         (probe.check_bpffs, {"magic": None}, State.PROBLEM, "bpffs has no place"),
         (probe.check_bcc, {"bcc": None}, State.PROBLEM, ": apt-get install python3-bpfcc"),
         (probe.check_bcc, {"held": 0}, State.OPTIONAL, "compiling was not tried"),
         (probe.check_clsact, {"held": mask("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")}, State.OPTIONAL, "not tried"),
         (probe.check_clsact, {"clsact": KernelRefused("no module."), "tcx": False}, State.PROBLEM, "no module: modprobe"),
-        (probe.check_tcx, {"tcx": False}, State.OPTIONAL, "6.6 is the first"),
+        (probe.check_tcx, {"tcx": False, "kernel": "6.1"}, State.OPTIONAL, "6.6 is the first"),
         (probe.check_tcx, {"held": 0}, State.OPTIONAL, "not tried"),
         (probe.check_jaeger, {"listening": False}, State.OPTIONAL, "jaeger nothing on 127.0.0.1:6831"),
         (probe.check_jaeger, {"address": None}, State.OPTIONAL, "no address for 127.0.0.1"),
@@ -159,7 +188,7 @@ def test_a_program_that_does_not_load_is_told_by_its_last_line():
     finding = probe.check_bcc(Sane(compiling=error))
     assert finding.sentence == (
         "bcc 0.26.0 cannot compile and load the kernel program: the kernel program was refused (Invalid argument): "
-        "run `clovisor doctor`."
+        "run `clovisor -vv doctor`, which shows what the compiler and the kernel said"
     )
 
 
@@ -212,64 +241,6 @@ def test_require_root_asks_for_capabilities(monkeypatch):
         probe.require_root()
 
 
-def proc_with(tmp_path, **files):
-    for name, text in files.items():
-        path = tmp_path / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return Machine(pins=tmp_path, proc=tmp_path)
-
-
-def test_capabilities_are_read_from_the_status_file(tmp_path):
-    status = "Name:\tpython3\nCapPrm:\tffffffffffffffff\nCapEff:\t000000c000001000\n"
-    held = proc_with(tmp_path, self__status=status).capabilities()
-    assert held == mask("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
-
-
-@pytest.mark.skipif(sys.byteorder == "big", reason="/proc/net/udp is in host order")
-@pytest.mark.parametrize(
-    ("bound", "asked", "found"),
-    [
-        ("0100007F:1AAF", IPv4Address("127.0.0.1"), True),
-        ("00000000:1AAF", IPv4Address("127.0.0.1"), True),
-        ("0100007F:1AB0", IPv4Address("127.0.0.1"), False),
-        ("0200000A:1AAF", IPv4Address("127.0.0.1"), False),
-        ("00000000000000000000000001000000:1AAF", IPv6Address("::1"), True),
-        ("00000000000000000000000000000000:1AAF", IPv4Address("127.0.0.1"), True),
-        ("0000000000000000FFFF00000100007F:1AAF", IPv4Address("127.0.0.1"), True),
-        ("00000000000000000000000001000000:1AAF", IPv4Address("127.0.0.1"), False),
-    ],
-)
-def test_udp_listeners_are_read_from_proc(tmp_path, bound, asked, found):
-    row = f"  sl  local_address rem_address\n  12: {bound} 00000000:0000 07 00000000:00000000\n"
-    assert proc_with(tmp_path, net__udp=row).listens_udp(asked, 6831) is found
-
-
-def test_a_lock_is_found_by_device_and_inode(tmp_path):
-    at = tmp_path.stat()
-    device = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}"
-    rows = f"1: POSIX  ADVISORY  WRITE 7 {device}:{at.st_ino} 0 EOF\n2: FLOCK  ADVISORY  WRITE 8 ff:ff:{at.st_ino} 0 EOF\n"
-    machine = proc_with(tmp_path, locks=rows)
-    assert machine.holder() is None
-    (tmp_path / "locks").write_text(f"{rows}3: FLOCK  ADVISORY  WRITE 9 {device}:{at.st_ino} 0 EOF\n")
-    assert machine.holder() == 9
-
-
-def test_this_machine_is_read_without_privileges():
-    machine = Machine()
-    assert machine.release()[0].isdigit()
-    assert machine.filesystem(Path("/proc")) == 0x9FA0
-    assert machine.filesystem(Path("/nowhere")) is None
-    assert machine.resolve("127.0.0.1", 6831) == IPv4Address("127.0.0.1")
-    assert machine.resolve("nowhere.invalid", 6831) is None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.create_server(("127.0.0.1", 0)) as tcp:
-        udp.bind(("127.0.0.1", 0))
-        assert machine.listens_udp(IPv4Address("127.0.0.1"), udp.getsockname()[1])
-        assert machine.answers_tcp(IPv4Address("127.0.0.1"), tcp.getsockname()[1])
-        closed = tcp.getsockname()[1]
-    assert not machine.answers_tcp(IPv4Address("127.0.0.1"), closed)
-
-
 def test_every_finding_of_this_machine_has_a_detail():
     for finding in examine(Machine()):
         assert finding.detail
@@ -282,45 +253,6 @@ def root():
         probe.require_root()
     except EnvironmentLacking as error:
         pytest.skip(str(error))
-
-
-def namespaces():
-    """The network namespaces that this process's threads are in."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread that has just ended
-            found.add((task / "ns/net").readlink())
-    return found
-
-
-@pytest.mark.live
-def test_trying_clsact_leaves_nothing_behind(root):
-    files = len(list(Path("/proc/self/fd").iterdir()))
-    Machine().add_clsact()
-    assert "probe0" not in dict(socket.if_nameindex()).values()
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
-    deadline = time.monotonic() + 5  # Python's join returns a moment before the kernel's thread is gone
-    while len(namespaces()) > 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert namespaces() == {Path("/proc/thread-self/ns/net").readlink()}
-
-
-@pytest.mark.live
-def test_the_holder_of_a_lock_on_bpffs_is_found(root):
-    folder = probe.DEFAULT_PINS.with_name(f"probe-test-{os.getpid()}")
-    try:
-        probe.require_bpffs(folder)
-    except EnvironmentLacking as error:
-        pytest.skip(str(error))
-    folder.mkdir()
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        assert Machine(pins=folder).holder() is None
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        assert Machine(pins=folder).holder() == os.getpid()
-    finally:
-        os.close(fd)
-        folder.rmdir()
 
 
 @pytest.mark.live

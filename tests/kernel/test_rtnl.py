@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from clovisor_py.kernel.rtnl import PATIENCE_S, attributes, collect, dump_message, text
+from clovisor_py.kernel.rtnl import ATTEMPTS, PATIENCE_S, attributes, collect, dump, dump_message, text
 
 ANSWER, ERROR, DONE = 20, 2, 3
 INTERRUPTED = 0x10
@@ -50,6 +50,20 @@ def test_a_table_that_changed_meanwhile_is_said(ends):
     ours, kernel = ends
     kernel.send(message(ANSWER, b"one", INTERRUPTED) + message(ANSWER, b"two") + END)
     assert collect(ours, ANSWER) == ([b"one", b"two"], False)
+
+
+@pytest.mark.parametrize("changes", [0, 2, ATTEMPTS + 1])
+def test_a_dump_during_which_the_table_changed_is_asked_for_again_but_not_for_ever(ends, changes):
+    ours, kernel = ends
+    for number in range(ATTEMPTS + 1):
+        kernel.send(message(ANSWER, b"%d" % number, INTERRUPTED if number < changes else 0) + END)
+    last = min(changes, ATTEMPTS - 1)
+    assert dump(ours, RTM_GETLINK, ANSWER, b"body") == [b"%d" % last]
+    for _ in range(last + 1):
+        assert kernel.recv(100) == dump_message(RTM_GETLINK, b"body")
+    kernel.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        kernel.recv(100)
 
 
 @pytest.mark.parametrize("kind", [ERROR, DONE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from clovisor_py.kube.client import Client
 from clovisor_py.kube.objects import Ref
 from clovisor_py.kube.resources import DEPLOYMENTS, PODS, REPLICASETS, RESOURCES
 from tests.support.apiserver import ApiServer, Fault, write_kubeconfig
+from tests.support.nobody import as_nobody
 
 
 @pytest.fixture
@@ -215,6 +217,25 @@ def test_a_kubeconfig_that_is_none(tmp_path, text):
     with pytest.raises(ApiUnavailable) as failure:
         Client(path)
     assert_sentence(failure.value)
+
+
+@pytest.mark.parametrize("hidden", ["folder", "file"])
+def test_a_kubeconfig_that_is_somebody_elses(api, tmp_path, hidden):
+    """Seen by an operator: KUBECONFIG names root's file, and `enable` ended in a traceback."""
+    path = api.kubeconfig(tmp_path)
+    (tmp_path if hidden == "folder" else path).chmod(0)
+    with as_nobody(), pytest.raises(ApiUnavailable, match=r"cannot be used \(permission denied\)") as failure:
+        Client(path)
+    tmp_path.chmod(0o700)
+    assert_sentence(failure.value)
+
+
+def test_a_user_without_a_home(monkeypatch):
+    for name in ("HOME", "KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)  # whom no list of users knows
+    with pytest.raises(ApiUnavailable, match=r"no kubeconfig at ~"):
+        Client()
 
 
 def test_a_context_that_is_not_there(api, tmp_path):

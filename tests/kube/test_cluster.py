@@ -10,6 +10,7 @@ from clovisor_py.kube.objects import Owner, Pod, Port, Ref, Slice
 from clovisor_py.kube.policy import Rules
 from clovisor_py.kube.reflector import State
 from clovisor_py.kube.watch import Change
+from clovisor_py.model.workload import Workload
 
 TRACE = {"clovisor.io/trace": "true"}
 NAMES = frozenset({"http", "redis"})
@@ -17,12 +18,18 @@ NAMES = frozenset({"http", "redis"})
 
 class Watcher:
     def __init__(self, client, watches, pace=None):
-        self.news, self.watches = [], watches
+        self.news, self.watches, self.nodes = [], watches, []
         self.synced = {watch.name: (1.0, "") for watch in watches}
 
     def changes(self):
         news, self.news = self.news, []
         return news
+
+    def objects(self, name):
+        return dict.fromkeys(Ref("Node", "", one) for one in self.nodes)
+
+    def known(self, name, ref):
+        return ref if ref in self.objects(name) else None
 
     def states(self):
         return [State(name, synced, None, problem, 0, 0, 0, 0, 0, 0, 0) for name, (synced, problem) in self.synced.items()]
@@ -45,6 +52,19 @@ def pod(name="cart", namespace="shop", ips=("10.0.0.1",), **more):
 
 def owner(kind, name, namespace="shop", **more):
     return Owner(Ref(kind, namespace, name), **more)
+
+
+def test_a_node_that_nobody_knows(cluster):
+    """Seen by an operator: `agent --node nosuch` said that none of no pods was traced, and nothing else."""
+    watcher = cluster._watcher
+    assert cluster.unknown_node().endswith("CLOVISOR_NODE (there is none).")
+    watcher.nodes = [f"lab-{number}" for number in range(7)]
+    assert "knows no node n1, " in cluster.unknown_node()
+    assert cluster.unknown_node().endswith("(there are lab-0, lab-1, lab-2, lab-3, lab-4 and 2 more).")
+    watcher.synced["nodes"] = (None, "it is forbidden.")
+    assert cluster.unknown_node() == "", "who was not told does not know"
+    watcher.synced["nodes"], watcher.nodes = (1.0, ""), ["n1"]
+    assert cluster.unknown_node() == ""
 
 
 def test_a_pod_of_this_node_comes_and_goes(cluster):
@@ -133,3 +153,34 @@ def test_only_this_nodes_pods_are_watched_whole():
     found = {watch.name: watch for watch in watches("n1")}
     assert found[OWN_PODS].field_selector == "spec.nodeName=n1"
     assert len(found) == 12
+
+
+def test_a_pod_of_another_node_is_traced_there_by_the_same_rules(cluster):
+    far = pod("far", ips=("10.1.0.1",), node="n2", labels=TRACE)
+    known = {far.ref: far}
+    cluster._watcher.known = lambda watch, ref: known.get(ref)
+    named = Workload("far", "shop", "n2", kind="pod", uid="uid-far")
+    assert cluster.traced_elsewhere(named)
+    assert not cluster.traced_elsewhere(Workload("far", "shop", "n2", kind="pod", uid="another of that name"))
+    assert not cluster.traced_elsewhere(Workload("near", "shop", "n1", kind="pod", uid="uid-near"))
+    assert not cluster.traced_elsewhere(Workload("web", "shop", kind="service"))
+    assert not cluster.traced_elsewhere(Workload("gone", "shop", "n2", kind="pod", uid="uid-gone"))
+
+
+def test_what_was_decided_of_it_lasts_until_something_changes(cluster):
+    far = pod("far", ips=("10.1.0.1",), node="n2")
+    known = {far.ref: far}
+    cluster._watcher.known = lambda watch, ref: known.get(ref)
+    named = Workload("far", "shop", "n2", kind="pod", uid="uid-far")
+    assert not cluster.traced_elsewhere(named)
+    known[far.ref] = far._replace(labels=TRACE)
+    put(cluster, "pods", known[far.ref], far)
+    cluster.take()
+    assert cluster.traced_elsewhere(named)
+    known[far.ref] = far._replace(labels=TRACE, host_network=True)
+    put(cluster, "pods", known[far.ref], far)
+    cluster.take()
+    assert not cluster.traced_elsewhere(named)
+    known[far.ref] = far
+    cluster.set_rules(Rules(default=True, names=NAMES))
+    assert cluster.traced_elsewhere(named)

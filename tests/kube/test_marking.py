@@ -95,6 +95,25 @@ def test_a_pod_that_will_be_replaced(objects):
     assert mark(objects, web, True, {}).remarks[0].startswith("whatever replaces pod/web is not marked")
 
 
+@pytest.mark.parametrize(
+    ("ref", "spec"),
+    [
+        (Ref("Pod", "shop", "proxy"), {"hostNetwork": True}),
+        (Ref("DaemonSet", "shop", "proxy"), {"template": {"spec": {"hostNetwork": True}}}),
+        (Ref("CronJob", "shop", "proxy"), {"jobTemplate": {"spec": {"template": {"spec": {"hostNetwork": True}}}}}),
+    ],
+)
+def test_what_has_no_veth_is_said(objects, ref, spec):
+    """Seen by an operator: `enable` took a pod on the host's network, and nothing was ever traced."""
+    objects.add(ref)
+    objects.objects[ref]["spec"] = {}
+    assert mark(objects, ref, True, {}).remarks == ()
+    objects.objects[ref]["spec"] = spec
+    [said] = mark(objects, ref, True, {}).remarks
+    assert said.startswith(f"{ref.kind.lower()}/proxy uses its host's network") and said.endswith(".")
+    assert mark(objects, ref, False, {}).remarks == ()
+
+
 def test_what_is_not_there(objects):
     for change in (clear, lambda *args: mark(*args, True, {})):
         with pytest.raises(NotFound):

@@ -40,6 +40,15 @@ def test_nobody_says_anything():
     assert found == Decision(True, "no label clovisor.io/trace, and the agent's default is to trace")
 
 
+def test_a_label_that_cannot_be_read_is_not_denied():
+    found = decided(pod({TRACE: "yes"}))
+    assert (found.traced, found.because) == (
+        False,
+        "no label clovisor.io/trace that can be read, and the agent's default is not to",
+    )
+    assert "write 'true' or 'false'" in found.problems[0].sentence
+
+
 @pytest.mark.parametrize("said", list(itertools.product([None, "true", "false", "maybe"], repeat=4)))
 def test_the_nearer_wins(said):
     labels = [{TRACE: text} if text else {} for text in said]

@@ -56,6 +56,33 @@ def test_a_pod():
     )
 
 
+OTEL = "resource.opentelemetry.io/service"
+APP = "app.kubernetes.io"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "labels", "name", "version"),
+    [
+        ({f"{OTEL}.name": "a"}, {f"{APP}/instance": "b", f"{APP}/name": "c", f"{APP}/version": "1"}, "a", "1"),
+        ({f"{OTEL}.name": ""}, {f"{APP}/instance": "b", f"{APP}/name": "c"}, "b", ""),
+        ({f"{OTEL}.version": "2", f"{OTEL}.else": "x"}, {f"{APP}/name": "c", f"{APP}/version": "1"}, "c", "2"),
+        ({}, {"app": "d"}, "", ""),
+    ],
+)
+def test_what_a_pod_says_of_its_service(annotations, labels, name, version):
+    """The OpenTelemetry operator's order."""
+    pod = read.pod({"metadata": {"name": "x", "annotations": annotations, "labels": labels}})
+    assert (pod.service_name, pod.service_version) == (name, version)
+    assert f"{OTEL}.else" not in pod.annotations
+
+
+def test_names_are_one_object_in_all_pods():
+    first, second = (
+        read.pod({"metadata": {"name": n, "labels": {f"{APP}/{'name'}": "-".join(("c", "d")), "n": n}}}) for n in "ab"
+    )
+    assert first.service_name is second.service_name
+
+
 def test_a_peer_has_no_containers():
     assert read.peer(POD) == read.pod(POD)._replace(containers={})
     alone = {**POD, "spec": {"containers": [{"name": "web"}]}}

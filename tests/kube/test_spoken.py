@@ -99,21 +99,101 @@ def test_what_is_outside_but_behind_a_service(world):
     assert (world.at("192.0.2.1", 6379), world.at("192.0.2.1", 80)) == ("redis", "")
 
 
-def test_a_change_is_heeded_and_told_only_if_it_is_about_words(world):
-    world.put(service(Port(80, "http")))
-    before = world.spoken.version
-    assert world.at("10.96.0.7", 80) == "http"
-    assert world.put(service(Port(80, "redis"))) == before + 1
-    assert world.at("10.96.0.7", 80) == "redis"
-    assert world.put(pod("quiet", "10.0.0.9"), pod("quiet", "10.0.0.10")) == before + 1
-    assert world.put(Owner(WEB, labels={"a": "b"})) == before + 1
-    assert world.put(slice_(Port(8080))) == before + 1
-    assert world.put(slice_(Port(8080, "grpc"))) == before + 2
-    assert world.put(pod("loud", "10.0.0.11", says="80=redis")) == before + 3
+@pytest.fixture
+def busy(world):
+    """A Service `web` with one pod, a node, and answers that were given: of the Service, its node port, and the pod."""
+    world.put(Owner(WEB), Owner(REPLICA, WEB), Owner(Ref("Node", "", "n1"), ips=("10.1.0.1",)))
+    world.put(service(Port(80, "main"), node_ports=(30080,)), pod("a", "10.0.0.1", owner=REPLICA), slice_(Port(8080, "main")))
+    assert [world.at(*place) for place in PLACES] == ["", "", ""]
+    return world
 
 
-def test_memory_is_bounded(world, monkeypatch):
+PLACES = [("10.96.0.7", 80), ("10.1.0.1", 30080), ("10.0.0.1", 8080)]
+REPLICA = Ref("ReplicaSet", "shop", "web-1")
+
+
+@pytest.mark.parametrize(
+    ("changed", "answers"),
+    [
+        pytest.param(service(Port(80, "http"), node_ports=(30080,)), ["http", "http", ""], id="the Service's port"),
+        pytest.param(slice_(Port(8080, "main", app_protocol="grpc")), ["grpc"] * 3, id="the slice's port"),
+        pytest.param(pod("a", "10.0.0.1", says="8080=redis", owner=REPLICA), ["redis"] * 3, id="the pod"),
+        pytest.param(pod("a", "10.0.0.1", Port(8080, "kafka"), owner=REPLICA), ["kafka"] * 3, id="its port"),
+        pytest.param(Owner(WEB, annotations={PORTS: "8080=redis"}), ["redis"] * 3, id="what controls it"),
+    ],
+)
+def test_a_change_reaches_the_answers_that_hang_on_it(busy, changed, answers):
+    before = busy.spoken.version
+    assert busy.put(changed) == before + 1
+    assert [busy.at(*place) for place in PLACES] == answers
+
+
+def test_the_namespace_is_heeded_too():
+    world = World()
+    space = Ref("Namespace", "", "shop")
+    world.spoken = Spoken(world.index, lambda pod: decide(pod, [], world.index.owner(space), Rules(names=NAMES)), NAMES)
+    world.put(Owner(space), pod("a", "10.0.0.1"))
+    assert world.at("10.0.0.1", 8080) == ""
+    assert world.put(Owner(space, annotations={PORTS: "8080=redis"})) == 1
+    assert world.at("10.0.0.1", 8080) == "redis"
+
+
+def test_an_owner_that_becomes_known_late_is_heeded(world):
+    world.put(pod("a", "10.0.0.1"))
+    assert world.at("10.0.0.1", 8080) == ""
+    assert world.put(Owner(WEB, annotations={PORTS: "8080=redis"})) == 1
+    assert world.at("10.0.0.1", 8080) == "redis"
+
+
+def test_an_address_that_another_has_now(world):
+    world.put(pod("a", "10.0.0.1", says="8080=redis"))
+    assert world.at("10.0.0.1", 8080) == "redis"
+    assert world.put(pod("a", "10.0.0.9", says="8080=redis")) == 1
+    assert world.at("10.0.0.1", 8080) == ""
+
+
+def test_what_happens_elsewhere_changes_no_answer_and_is_not_told(busy, monkeypatch):
+    before, kept = busy.spoken.version, dict(busy.spoken._kept)
+    for number in range(50):
+        owner = Ref("Job", "shop", f"job-{number}")
+        busy.put(Owner(owner, annotations={PORTS: "8080=redis"}))
+        busy.put(pod(f"job-{number}", f"10.0.1.{number}", Port(8080, "http"), says="9090=kafka", owner=owner))
+    busy.put(Service(Ref("Service", "shop", "other"), ips=("10.96.0.8",), ports=(Port(80, "http"),), node_ports=(30081,)))
+    busy.put(Slice(Ref("EndpointSlice", "shop", "other-1"), "other", ("10.0.1.1",), (Port(8080, "http"),)))
+    assert busy.spoken.version == before
+    assert busy.spoken._kept == kept
+
+
+def test_what_says_nothing_of_ports_is_not_told_but_heeded(busy):
+    before = busy.spoken.version
+    assert busy.put(pod("a", "10.0.0.1", owner=Ref("Deployment", "shop", "other"))) == before
+    assert busy.put(Owner(WEB, labels={"a": "b"})) == before
+    assert busy.put(Owner(Ref("Deployment", "shop", "other"), annotations={PORTS: "8080=redis"})) == before
+    assert busy.at("10.0.0.1", 8080) == "redis"
+
+
+def test_who_goes_by_an_answer_that_is_kept_no_more_is_told_all_the_same(busy):
+    before = busy.spoken.version
+    for number, name in enumerate(("http", "grpc", "redis"), 1):  # nobody asks in between
+        assert busy.put(service(Port(80, name), node_ports=(30080,))) == before + number
+
+
+def test_memory_is_bounded_and_what_is_forgotten_is_told(world, monkeypatch):
     monkeypatch.setattr(module, "KEPT", 10)
     for port in range(100):
         world.at("10.0.0.1", port)
-    assert len(world.spoken._kept) <= 10
+    spoken = world.spoken
+    assert len(spoken._kept) <= 10
+    assert len(spoken._hangs_on) <= 10
+    assert len(spoken._hanging) <= 11
+    assert world.put(pod("a", "10.0.9.9", says="1=http")) == 1  # it may be anybody's
+    assert world.put(pod("b", "10.0.9.8", says="1=http")) == 1
+
+
+def test_asking_again_leaves_nothing_behind(busy):
+    sizes = len(busy.spoken._hangs_on), len(busy.spoken._hanging)
+    for number in range(20):
+        busy.put(service(Port(80, ("http", "grpc")[number % 2]), node_ports=(30080,)))
+        for place in PLACES:
+            busy.at(*place)
+    assert (len(busy.spoken._hangs_on), len(busy.spoken._hanging)) == sizes

@@ -64,6 +64,35 @@ def test_a_clsact_that_was_there_stays(datapath, web):
     assert clsact(web)
 
 
+def test_a_clsact_that_somebody_put_in_the_place_of_ours_is_theirs(datapath, web):
+    datapath.attach(web.ifindex)
+    with netlink("being somebody else") as route:
+        route.tc("del", "clsact", web.ifindex)
+        route.tc("add", "clsact", web.ifindex)
+    assert datapath.broken() == [web.ifindex]
+    assert datapath.repair(web.ifindex)
+    assert datapath.maps.attached()[web.ifindex] == 0
+    datapath.detach(web.ifindex)
+    assert clsact(web)
+
+
+def test_a_filter_that_comes_while_we_go_keeps_our_clsact(datapath, web, monkeypatch):
+    def dropped_beside_another(*given):
+        drop(*given)
+        if not foreign(web):
+            put_filter(web, "ingress", NEXT)
+
+    drop = ours._drop_filter
+    monkeypatch.setattr(ours, "_drop_filter", dropped_beside_another)
+    datapath.attach(web.ifindex)
+    datapath.detach(web.ifindex)
+    assert foreign(web)
+
+
+def foreign(web):
+    return "foreign" in [entry[2] for entry in filters(web, "ingress")]
+
+
 def test_our_clsact_stays_as_long_as_somebody_uses_it(datapath, web):
     datapath.attach(web.ifindex)
     put_filter(web, "ingress", NEXT)

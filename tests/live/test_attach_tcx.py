@@ -2,14 +2,16 @@
 
 import errno
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
-from clovisor_py.errors import KernelRefused, TargetGone
+from clovisor_py.errors import AlreadyRunning, KernelRefused, TargetGone
 from clovisor_py.kernel import attach, bpf, pods, tcx
 from clovisor_py.kernel import clsact as by_filters
-from clovisor_py.kernel.datapath import remove_all
+from clovisor_py.kernel.precedence import OVERTAKINGS
+from clovisor_py.kernel.removal import remove_all, strip
 from clovisor_py.kernel.tc_dump import tc_dump
 from tests.support.foreign import (
     DROP,
@@ -82,6 +84,31 @@ def test_a_tcx_program_that_came_later_is_overtaken(datapath, web):
             assert [filters(web, hook) for hook in TYPES] == [[], []]
     datapath.detach(web.ifindex)
     assert not clsact(web)  # it was ours from the time before
+
+
+def test_who_insists_on_being_first_is_let_go_first(datapath, web):
+    """Else it and we would put each other back for ever."""
+    datapath.attach(web.ifindex)
+    with ExitStack() as others:
+        for _ in range(OVERTAKINGS):
+            others.enter_context(link(web, NEXT))
+            assert datapath.broken() == [web.ifindex]
+            assert datapath.repair(web.ifindex)
+        others.enter_context(link(web, NEXT))
+        assert datapath.broken() == []
+        assert not datapath.repair(web.ifindex)
+        assert datapath.ahead(web.ifindex) != ()
+        assert counted(datapath, web) == (6, 3, 3)  # it lets packets through to us
+        fd = bpf.obj_get(pin(datapath, web, "egress"))
+        bpf.link_detach(fd)
+        os.close(fd)
+        assert datapath.broken() == [web.ifindex]  # what is missing is put back all the same
+        assert datapath.repair(web.ifindex)
+    assert datapath.broken() == []
+    datapath.detach(web.ifindex)
+    datapath.attach(web.ifindex)
+    with link(web, NEXT):
+        assert datapath.repair(web.ifindex)  # nobody has insisted since
 
 
 def test_on_links_we_stay_on_links_when_the_other_has_gone(datapath, web):
@@ -230,11 +257,14 @@ def test_what_another_build_left(datapath, web):
         bpf.obj_pin(made, other / f"link_{web.ifindex}_egress")
         os.close(made)
     with link(web, NEXT):
-        assert remove_all(other) == [web.ifindex]
+        assert strip(other) == [web.ifindex]
         assert on_hooks(web.ifindex) == [1, 1]
     assert not other.exists()
     datapath.attach(web.ifindex)
-    assert remove_all(other) == [web.ifindex]  # a Clovisor of other pins is one all the same
+    with pytest.raises(AlreadyRunning):
+        remove_all(other)  # a Clovisor of other pins is one all the same
+    other.mkdir()
+    assert strip(other) == [web.ifindex]  # as if it were dead
     assert on_hooks(web.ifindex) == [0, 0]
     datapath.detach(web.ifindex)
 

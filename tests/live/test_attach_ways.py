@@ -14,6 +14,7 @@ from clovisor_py.errors import KernelRefused, TargetGone
 from clovisor_py.kernel import attach, bpf, pods, tcx
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.links import netlink
+from clovisor_py.kernel.tc_dump import TcDump
 from tests.support.foreign import (
     TYPES,
     clsact,
@@ -86,6 +87,17 @@ def test_links_where_nobody_has_a_clsact_and_filters_where_somebody_has(datapath
 def test_attaching_twice_does_not_double(datapath, web):
     for _ in range(3):
         datapath.attach(web.ifindex)
+    assert on_hooks(web.ifindex) == [1, 1]
+    assert counted(datapath, web) == (6, 3, 3)
+
+
+def test_a_dump_that_missed_the_qdisc_doubles_nothing(datapath, web, monkeypatch):
+    """Of all interfaces' qdiscs, while others come and go: the filters themselves are asked for."""
+    datapath.attach(web.ifindex)
+    monkeypatch.setattr(datapath, "settings", replace(datapath.settings, hook="auto"))
+    monkeypatch.setattr(TcDump, "has_clsact", lambda *_: False)
+    datapath.attach(web.ifindex)
+    monkeypatch.undo()
     assert on_hooks(web.ifindex) == [1, 1]
     assert counted(datapath, web) == (6, 3, 3)
 

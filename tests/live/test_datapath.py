@@ -15,8 +15,9 @@ import pytest
 from clovisor_py.config import Settings
 from clovisor_py.errors import AlreadyRunning, EnvironmentLacking, KernelRefused
 from clovisor_py.kernel import attach, bpf, compile, layout
-from clovisor_py.kernel.datapath import Datapath, _build_of, remove_all
+from clovisor_py.kernel.datapath import Datapath, _build_of
 from clovisor_py.kernel.layout import Counter
+from clovisor_py.kernel.removal import remove_all
 from clovisor_py.kernel.tc_dump import tc_dump
 from tests.support.foreign import has_tcx, needs_tcx, on_hooks
 from tests.support.kernel import (
@@ -212,7 +213,7 @@ def test_a_backlog_from_before_the_lease_ran_out_is_forgotten(settings, holder, 
 
 
 def test_controls_of_a_predecessor_are_swept_with_their_flows(settings, holder, web, monkeypatch):
-    monkeypatch.setattr("clovisor_py.kernel.datapath.CLOSED_LINGER_NS", 0)
+    monkeypatch.setattr("clovisor_py.kernel.sweep.CLOSED_LINGER_NS", 0)
     process, _ = holder(web.ifindex)
     with connection(web) as ends:
         exchange(*ends)

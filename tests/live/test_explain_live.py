@@ -106,7 +106,7 @@ def test_a_pod_that_is_well(world: World) -> None:
     fetch(f"http://{world.web.ipv4}/")
     line = world.until("shop/web", "segments seen, 0 lost")
     assert " ✓ traffic" in line
-    assert "ours is first" in world.until("shop/web", "namespace id")
+    assert "our filters come first" in world.until("shop/web", "namespace id")
 
 
 def test_which_label_at_which_place(world: World) -> None:
@@ -140,13 +140,13 @@ def test_another_program_ahead_of_ours(world: World) -> None:
     for attempt in range(4):
         with link(world.web, NEXT):
             try:
-                line = world.until("shop/web", "runs before them and may keep packets from us", 3.0)
+                line = world.until("shop/web", "runs before our filters and may keep packets from us", 3.0)
             except AssertionError:
                 assert attempt < 3  # it had been overtaken before anybody could look
                 continue
             break
     assert "✗ veth" in line and "but program " in line
-    world.until("shop/web", "ours is first")
+    world.until("shop/web", "our filters come first")
 
 
 def test_a_connection_older_than_the_agent(world: World) -> None:

@@ -41,7 +41,10 @@ def noted(made: list[dict[str, Any]]) -> Truth:
         call = truth.note((PORT, method), method[1:], method, status, outcome=outcome)
         call.start_ns, call.duration_ns = one["start_ns"], one["duration_ns"]
         if status == "OK":
-            call.attributes = {"rpc.request.message_count": one["sent"], "rpc.response.message_count": one["received"]}
+            call.attributes = {
+                "clovisor.grpc.request.messages": one["sent"],
+                "clovisor.grpc.response.messages": one["received"],
+            }
     return truth
 
 
@@ -64,7 +67,7 @@ def test_a_message_beyond_the_budget(live: Live) -> None:
     assert [one["status"] for one in made] == ["OK"] * 3
     assert (before["status"], before["capture"]["truncated"]) == ("OK", False)
     assert (huge["status"] in ("", "OK"), huge["capture"]["truncated"], huge["outcome"]) == (True, True, "ok")
-    assert huge["attributes"].get("rpc.request.message_count", 1) == 1  # told where its end was seen, and right then
+    assert huge["attributes"].get("clovisor.grpc.request.messages", 1) == 1  # told where its end was seen, and right then
     assert (after["status"] in ("", "OK"), after["outcome"]) == (True, "ok")
     if not after["status"]:  # `grpc-status: 0` has a number only, and who knows what stands there since
         assert after["attributes"]["clovisor.http.unknown_headers"] > 0
@@ -79,7 +82,7 @@ def test_every_status_and_calls_that_the_client_ends(live: Live) -> None:
         live.check(truth, by_method)
     (session,) = [s for s in live.trace.sessions() if s["resource"] == late.resource]
     assert session["status"] in ("CANCELLED", "DEADLINE_EXCEEDED")
-    assert session["attributes"]["rpc.grpc.timeout_ms"] == pytest.approx(DEADLINE_S * 1000, rel=0.1)
+    assert session["attributes"]["clovisor.grpc.timeout_ms"] == pytest.approx(DEADLINE_S * 1000, rel=0.1)
     assert session["duration_ns"] >= 0.9e9 * DEADLINE_S
     assert {call.status for call in truth.calls} >= set(FAILURES) - {"DEADLINE_EXCEEDED"}
 

@@ -139,7 +139,7 @@ def test_a_closed_connection_lingers_and_goes(rig, monkeypatch, ends):
         assert rig.datapath.sweep(idle_ns=10**12).live == 1
         talk.peer(flags="FA")
     assert rig.datapath.sweep(idle_ns=10**12).live == 1  # its last segments may be under way
-    monkeypatch.setattr("clovisor_py.kernel.datapath.CLOSED_LINGER_NS", 0)
+    monkeypatch.setattr("clovisor_py.kernel.sweep.CLOSED_LINGER_NS", 0)
     assert rig.datapath.sweep(idle_ns=10**12).released == 1
 
 
@@ -147,10 +147,10 @@ def test_a_udp_session_waits_less_than_a_tcp_one(rig, monkeypatch):
     Talk(rig).peer(b"question")
     rig.run(TO_POD, ETHER / IP(src=PEER_IP, dst=POD_IP) / UDP(sport=40000, dport=53) / b"question")
     assert rig.datapath.sweep(idle_ns=10**12).live == 2
-    monkeypatch.setattr("clovisor_py.kernel.datapath.UDP_IDLE_NS", 0)
+    monkeypatch.setattr("clovisor_py.kernel.sweep.UDP_IDLE_NS", 0)
     swept = rig.datapath.sweep(idle_ns=10**12)
     assert (swept.live, swept.released) == (1, 1)
-    monkeypatch.setattr("clovisor_py.kernel.datapath.UDP_IDLE_NS", 10**12)
+    monkeypatch.setattr("clovisor_py.kernel.sweep.UDP_IDLE_NS", 10**12)
     assert rig.datapath.sweep(idle_ns=0).live == 0
 
 

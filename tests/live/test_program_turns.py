@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from clovisor_py.kernel import bpf, layout
 from clovisor_py.kernel.layout import BUCKETS, Counter
 from clovisor_py.model.segment import CONTINUED, CUT, FROM_POD, PEER_OPENED, RETRANSMITTED, TO_POD, TURN, UDP
 from tests.support.kernel import Talk
@@ -112,6 +113,43 @@ def test_a_segment_that_comes_late_has_nothing_beyond_what_was_sent(talk, rig):
     assert late.flags & KINDS == RETRANSMITTED
     assert rig.session()["side"][TO_POD]["high_seq"] == 5001 + 16
     assert turns(rig) == (0, 1)
+
+
+def test_what_one_of_two_cpus_carries_is_counted_with_what_overtook_it(talk, rig):
+    talk.peer(b"first")
+    talk.peer(b"third", seq=5001 + 11)
+    talk.peer(b"second", seq=5001 + 5)
+    assert rig.stats[Counter.BYTES_TO_POD] == len(b"first") + len(b"second") + len(b"third")
+
+
+@pytest.mark.parametrize("silence_s", [1.1, 60])
+def test_what_passed_while_nobody_looked_was_not_seen(talk, rig, silence_s):
+    """After a lapse of the lease the next segment is further ahead, as if it had overtaken others: those passed long ago."""
+    talk.peer(b"question")
+    age(rig, silence_s)
+    assert kind(talk.peer(b"more", seq=5001 + (1 << 20))) == 0
+    assert rig.stats[Counter.BYTES_TO_POD] == len(b"question") + len(b"more")
+    assert rig.session()["side"][TO_POD]["high_seq"] == 5001 + (1 << 20) + len(b"more")
+    talk.peer(b"and on", seq=5001 + (1 << 20) + len(b"more"))
+    assert rig.stats[Counter.BYTES_TO_POD] == len(b"question") + len(b"more") + len(b"and on")
+
+
+def test_a_retransmission_with_new_bytes_after_a_silence_counts_those(talk, rig):
+    talk.peer(b"question")
+    age(rig, 2)
+    talk.peer(b"tion and more", seq=5005)
+    assert rig.stats[Counter.BYTES_TO_POD] == len(b"question and more")
+
+
+def age(rig, silence_s):
+    """As if nothing had been said for so long."""
+    maps = rig.datapath.maps
+    ((key, value),) = list(maps.sessions())
+    fields = list(layout.SESSION.unpack(value))
+    for at in layout.SIDES_AT:
+        place = at + layout.SIDE_FIELDS.index("last_ns")
+        fields[place] = max(fields[place] - int(silence_s * 1e9), 0)
+    bpf.map_update(maps.fds["sessions"], key, layout.SESSION.pack(*fields))
 
 
 def test_a_keep_alive_probe_is_no_turn(talk, rig):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clovisor_py.config import Settings
-from clovisor_py.kernel.datapath import remove_all
 from clovisor_py.kernel.layout import Counter
 from clovisor_py.kernel.maps import Maps
+from clovisor_py.kernel.removal import remove_all
 from tests.support.foreign import on_hooks
 from tests.support.netns import Pod, pod
 from tests.support.trace import tracing

@@ -9,14 +9,18 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from clovisor_py import tap as tap_module
+from clovisor_py import taps as taps_module
 from clovisor_py.control_socket import Request
+from clovisor_py.model.session import Session
 from clovisor_py.service import Service
-from clovisor_py.tap_client import line_of
+from clovisor_py.tap_client import TapClient, line_of
+from clovisor_py.tracing.spans import span_of
 from tests.live.test_node import off, on, within
 from tests.live.test_trace import fetch
 from tests.support.agent_service import Served, agent
@@ -189,7 +193,7 @@ def test_more_is_hidden_where_it_is_asked_for_and_never_less(world: World) -> No
     with world.trace("pod/shop/web", "--redact", "strict", name="strict") as strict:
         world.fetch("/bytes/1000")
         assert strict.wait_for(1)[0]["resource"] == "/bytes/{}"
-    within(2, lambda: world.service.node.looked_at == {})
+    within(2, lambda: world.service.node.tapped == {})
     world.fetch("/bytes/1000")
     within(2, lambda: world.others()[-1] == "/bytes/1000")
 
@@ -202,6 +206,18 @@ def test_an_annotation_of_a_pod_that_nobody_enabled_holds(world: World) -> None:
         assert "label clovisor.io/trace=false on pod/web" in trace.remarks()
         world.fetch("/bytes/1000")
         assert trace.wait_for(1)[0]["resource"] == "/bytes/{}"
+
+
+def test_its_spans_are_the_agents_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[Session] = []
+    monkeypatch.setattr(world.service.fanout, "offer", exported.extend)
+    with TapClient(world.socket, Request("", targets="Pod/shop/web")) as tap:
+        assert tap.begin(lambda: False)
+        for path in ("/one", "/two"):
+            world.fetch(path)
+        shown = list(islice((said for said in tap.messages() if isinstance(said, Session)), 2))
+    assert [span_of(one) for one in shown] == [span_of(one) for one in exported]
+    assert [one.head for one in shown] == [b"", b""]
 
 
 def test_a_namespace_and_pods_that_come_and_go(world: World) -> None:
@@ -250,7 +266,7 @@ def test_it_ends_by_itself(world: World) -> None:
 
 def test_too_many_look(world: World) -> None:
     socks = []
-    for _ in range(tap_module.TAPS):
+    for _ in range(taps_module.TAPS):
         socks.append(sock := socket.socket(socket.AF_UNIX))
         sock.connect(str(world.socket))
         sock.sendall(line_of(Request("trace", targets="Pod/shop/web")))

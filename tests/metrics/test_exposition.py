@@ -16,16 +16,18 @@ from clovisor_py.metrics._ledgers import TURN_BITS
 from clovisor_py.metrics.exposition import Exposition
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.metrics.red import Red
-from clovisor_py.model.session import Outcome, Side
+from clovisor_py.model.session import Outcome, Part, Side, TraceContext
 from clovisor_py.snapshot import Ended, Exporter, Pod, Resource, State, Unparsed
+from clovisor_py.tracing import ids
 from tests.support.sessions import ANY_SESSION, pod, session
 from tests.support.snapshots import snapshot, traced
 
-ENDS = {"client_namespace": "", "client": "10.0.0.9", "server_namespace": "", "server": "web", "protocol": "http"}
+ENDS = {"client_namespace": "", "client": "unknown", "server_namespace": "", "server": "web", "protocol": "http"}
+GET = {"operation": "GET /reviews/{id}", "status_class": "2xx"}
 
 
 def exposition(*sessions, found=None):
-    red = Red()
+    red = Red(addresses=False)
     for one in sessions:
         red.add(one)
     return Exposition(lambda: red, lambda: found if found is not None else snapshot(traced()))
@@ -71,7 +73,7 @@ def test_names_come_from_attributes(attribute, side, name):
     assert count == 1
     labels = dict(key[1])
     assert ("side" in labels) is not ("http" in name or "rpc" in name)
-    assert (labels["client"], labels["server"], labels["protocol"]) == ("10.0.0.9", "web", "new")
+    assert (labels["client"], labels["server"], labels["protocol"]) == ("unknown", "web", "new")
 
 
 def test_an_rpc_is_not_http_though_it_rides_on_it():
@@ -92,12 +94,14 @@ def test_a_series_keeps_its_name_when_a_stranger_becomes_the_slowest():
 
 def test_durations_calls_statuses_and_errors():
     made = exposition(session(), session(duration_ns=212_000_000, status="503", outcome=Outcome.ERROR))
-    name = "http_server_request_duration_seconds"
-    assert value(made, f"{name}_bucket", **ENDS, le="0.005") == 1
-    assert value(made, f"{name}_bucket", **ENDS, le="0.25") == 2
-    assert value(made, f"{name}_bucket", **ENDS, le="+Inf") == value(made, f"{name}_count", **ENDS) == 2
-    assert value(made, f"{name}_sum", **ENDS) == pytest.approx(0.2161)
-    assert value(made, "clovisor_calls_total", **ENDS, side="server") == 2
+    name, failed = "http_server_request_duration_seconds", GET | {"status_class": "5xx"}
+    assert value(made, f"{name}_bucket", **ENDS, **GET, le="0.0025") == 0
+    assert value(made, f"{name}_bucket", **ENDS, **GET, le="0.005") == value(made, f"{name}_count", **ENDS, **GET) == 1
+    assert value(made, f"{name}_bucket", **ENDS, **failed, le="0.1") == 0
+    assert value(made, f"{name}_bucket", **ENDS, **failed, le="0.25") == value(made, f"{name}_count", **ENDS, **failed) == 1
+    assert value(made, f"{name}_sum", **ENDS, **failed) == pytest.approx(0.212)
+    assert value(made, "clovisor_calls_total", **ENDS, **GET, side="server") == 1
+    assert value(made, "clovisor_calls_failed_total", **ENDS, **failed, side="server") == 1
     assert value(made, "clovisor_answers_total", **ENDS, side="server", status="200") == 1
     assert value(made, "clovisor_errors_total", **ENDS, side="server", status="503") == 1
 
@@ -105,12 +109,13 @@ def test_durations_calls_statuses_and_errors():
 def test_both_workloads_are_labels():
     made = exposition(session(client_workload=pod("web-1", "web"), server_workload=pod("cart-1", "cart")))
     labels = {"client_namespace": "shop", "client": "web", "server_namespace": "shop", "server": "cart"}
-    assert value(made, "http_server_request_duration_seconds_count", **labels, protocol="http") == 1
+    assert value(made, "http_server_request_duration_seconds_count", **labels, **GET, protocol="http") == 1
 
 
 def test_one_way_sessions_count_and_take_no_time():
-    made = exposition(session(outcome=Outcome.ONE_WAY))
-    assert value(made, "clovisor_calls_total", **ENDS, side="server") == 1
+    made = exposition(session(outcome=Outcome.ONE_WAY, status=""))
+    asked = GET | {"status_class": "one_way"}
+    assert value(made, "clovisor_calls_total", **ENDS, **asked, side="server") == 1
     assert not any("duration" in name and "turn" not in name for name, _ in samples(made))
 
 
@@ -123,6 +128,11 @@ def test_the_pods_ledger_adds_up():
     assert value(made, "clovisor_turns_total", **own, stage="seen", reason="", direction="to_pod") == 404
     assert value(made, "clovisor_sessions_total", **own, stage="made", reason="ok") == 398
     assert value(made, "clovisor_pods", state="traced") == value(made, "clovisor_pods", state="not selected") == 1
+
+
+def test_of_a_pod_that_is_only_tapped_nothing_is_told():
+    made = exposition(found=snapshot(traced(name="web", selected=False), traced()))
+    assert {dict(labels).get("pod") for _, labels in samples(made)} - {None} == {"cart-7d9f"}
 
 
 def test_turns_by_latency():
@@ -142,11 +152,16 @@ def test_a_pod_that_is_being_replaced_is_told_once():
 def test_the_node():
     found = snapshot(
         engine={"payload": 9, "buffered": 3},
+        own={"translations skipped": 5},
+        cpu_share=0.5,
+        allowed=0.25,
+        readers=2,
+        settings_refused=True,
         unparsed=(Unparsed(443, "encrypted", 2),),
-        resources=(Resource("pods", True, 0, 12), Resource("jobs")),
+        resources=(Resource("pods", True, 3, 12, counts={"gone": 4}), Resource("jobs")),
         exporters=(
-            Exporter("otlp://h?token=secret", 10, 7, 1, {"queue full": 2}),
-            Exporter("otlp://h?token=other", 1, 1, 0),
+            Exporter("otlp://user:secret@h?token=secret", 10, 7, 1, {"queue full": 2}),
+            Exporter("otlp://h?token=other", 1, 1, 0, left_out=6),
         ),
         shedding=True,
         repairs=3,
@@ -155,12 +170,20 @@ def test_the_node():
     assert b"secret" not in made.render()[0]
     assert value(made, "clovisor_exported_sessions_total", exporter="otlp://h", stage="offered", reason="") == 11
     assert value(made, "clovisor_exported_sessions_total", exporter="otlp://h", stage="dropped", reason="queue full") == 2
+    assert value(made, "clovisor_exported_sessions_total", exporter="otlp://h", stage="left out", reason="sampling") == 6
     assert value(made, "clovisor_engine_total", event="payload") == 9
     assert value(made, "clovisor_engine_buffered_bytes") == 3
     assert value(made, "clovisor_unparsed_flows_total", port="443", reason="encrypted") == 2
     assert (value(made, "clovisor_api_synced", resource="pods"), value(made, "clovisor_api_synced", resource="jobs")) == (1, 0)
     assert (value(made, "clovisor_shedding"), value(made, "clovisor_repairs_total")) == (1, 3)
     assert value(made, "clovisor_build_info", version="0.1.0", node="n2") == 1
+    assert value(made, "clovisor_agent_events_total", part="translations", event="skipped") == 5
+    assert (value(made, "clovisor_cpu_share_cores"), value(made, "clovisor_pod_budget_ratio")) == (0.5, 0.25)
+    assert value(made, "clovisor_readers") == 2
+    assert value(made, "clovisor_settings_refused") == 1
+    assert value(made, "clovisor_export_waiting_sessions", exporter="otlp://h") == 1
+    assert value(made, "clovisor_api_watch_events_total", resource="pods", event="gone") == 4
+    assert value(made, "clovisor_api_synced_timestamp_seconds", resource="pods") == 3
 
 
 @given(st.lists(ANY_SESSION, max_size=5))
@@ -192,3 +215,58 @@ def test_promtool_has_nothing_to_say():
     page, _ = exposition(session(), session(protocol="x", attributes={})).render()
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def exemplars(made):
+    page, _ = made.render("application/openmetrics-text; version=1.0.0")
+    found = {}
+    for family in read_openmetrics(page.decode()):
+        found |= {one.labels["le"]: one.exemplar for one in family.samples if one.exemplar is not None}
+    return found
+
+
+def test_exemplars_are_the_traces_of_calls_in_their_buckets():
+    own = TraceContext(0xABC, 1, "traceparent", sampled=True)
+    made = exposition(session(duration_ns=4_100_000), session(duration_ns=30_000_000, trace=own))
+    found = exemplars(made)
+    assert found["0.005"].labels == {"trace_id": f"{ids.trace_id(session()):032x}"}
+    assert found["0.005"].value == pytest.approx(0.0041)
+    assert found["0.05"].labels == {"trace_id": f"{0xABC:032x}"}
+    assert set(found) == {"0.005", "0.05"}
+
+
+def test_no_exemplar_of_a_trace_that_nobody_keeps():
+    unwanted = TraceContext(0xABC, 1, "traceparent", sampled=False)
+    assert exemplars(exposition(session(trace=unwanted))) == {}
+    red = Red()
+    red.add(session())
+    assert exemplars(Exposition(lambda: red, snapshot, sample=0.0)) == {}
+
+
+def test_addresses_paths_and_keys_are_in_no_label():
+    made = exposition(
+        session(resource="/users/8731?token=x", attributes={"http.request.method": "GET", "url.path": "/users/8731"}),
+        session(protocol="redis", operation="HSET", resource="cart:8731", attributes={"db.operation.name": "HSET"}),
+        session(protocol="dns", operation="A", resource="who.example", attributes={"dns.question.name": "who.example"}),
+    )
+    page = made.render()[0]
+    for secret in (b"8731", b"10.0.0.", b"who.example", b"token"):
+        assert secret not in page
+
+
+def test_sizes():
+    made = exposition(session(request=Part(0, 100), response=Part(0, 5000)), session(request=Part(0, 127), response=None))
+    own = ENDS | {"side": "server"}
+    assert value(made, "clovisor_request_size_bytes_bucket", **own, le="63.0") == 0
+    assert value(made, "clovisor_request_size_bytes_bucket", **own, le="255.0") == 2
+    assert value(made, "clovisor_request_size_bytes_sum", **own) == 227
+    assert value(made, "clovisor_response_size_bytes_count", **own) == 1
+
+
+def test_what_a_page_costs_is_told():
+    made = exposition(session())
+    made.render()
+    before = made.cpu_s
+    assert before > 0
+    assert value(made, "clovisor_exposition_cpu_seconds_total") >= before
+    assert made.cpu_s > before

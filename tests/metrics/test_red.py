@@ -1,9 +1,19 @@
+import mmap
+import random
+import string
 import threading
+from pathlib import Path
+
+import pytest
 
 from clovisor_py.metrics import red as module
-from clovisor_py.metrics.red import EDGES, OTHER, STATUS_CHARS, STATUSES, Red
-from clovisor_py.model.session import Outcome, Side
+from clovisor_py.metrics._edge import EDGE_ROWS, OTHER, STATUS_CHARS, STATUSES
+from clovisor_py.metrics.exposition import Exposition
+from clovisor_py.metrics.red import EDGES, IDLE_NS, REMEMBERED, ROWS, UNKNOWN, Red
+from clovisor_py.metrics.routes import FANOUT
+from clovisor_py.model.session import END, Outcome, Part, Side
 from clovisor_py.model.workload import Endpoint
+from clovisor_py.snapshot import Snapshot
 from tests.support.sessions import pod, session
 
 
@@ -130,3 +140,168 @@ def test_another_thread_may_read_meanwhile():
 def test_adding_edges_by_hand():
     edges = filled(session(), session(protocol="dns")).edges()
     assert module.total(edges[:1]).calls == 1
+
+
+def paths(*found, **changes):
+    return [session(resource=path, attributes={"http.request.method": "GET", "url.path": path}, **changes) for path in found]
+
+
+def test_rows_are_operations_and_classes_of_status():
+    [edge] = filled(*paths("/users/1", "/users/2", "/health"), *paths("/users/3", status="500", outcome=Outcome.ERROR)).edges()
+    assert {(what.title, what.code): (row.calls, row.errors) for what, row in edge.rows().items()} == {
+        ("GET /users/{id}", "2xx"): (2, 0),
+        ("GET /users/{id}", "5xx"): (1, 1),
+        ("GET /health", "2xx"): (1, 0),
+    }
+    assert sum(row.durations.count for row in edge.rows().values()) == edge.durations.count == 4
+
+
+def test_the_same_texts_may_end_in_different_ways():
+    outcomes = [Outcome.OK, Outcome.ERROR, Outcome.ONE_WAY, Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED] * 2
+    [edge] = filled(*(session(status="", outcome=outcome) for outcome in outcomes)).edges()
+    assert {what.code: row.calls for what, row in edge.rows().items()} == dict.fromkeys(
+        ("ok", "error", "one_way", "timeout", "reset", "closed"), 2
+    )
+    [edge] = filled(session(), session(attributes={**session().attributes, END: "detached"}), session()).edges()
+    assert {what.code: row.calls for what, row in edge.rows().items()} == {"2xx": 2, "open": 1}
+
+
+def test_a_template_that_changes_takes_its_counts_along():
+    words = [f"{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(FANOUT + 1)]
+    red = filled(*paths(*(f"/shops/{word}" for word in words), duration_ns=1000))
+    [edge] = red.edges()
+    assert {what.title: row.calls for what, row in edge.rows().items()} == {"GET /shops/{name}": FANOUT + 1}
+    assert (edge.durations.count, edge.durations.total_ns) == (FANOUT + 1, 1000 * (FANOUT + 1))
+    for one in paths(*(f"/shops/{word}" for word in words)):
+        red.add(one)
+    assert len(edge.rows()) == 1
+    assert edge.calls == 2 * (FANOUT + 1)
+
+
+def test_who_is_idle_for_an_hour_makes_room():
+    red = filled(*(session(client=Endpoint(f"c{i}", 1)) for i in range(EDGES)))
+    busy, later = Endpoint("c0", 1), session().start_ns
+    for hour in range(3):
+        red.add(session(client=busy, start_ns=later + hour * IDLE_NS))
+        red.add(session(client=Endpoint(f"new{hour}", 1), start_ns=later + hour * IDLE_NS + 1))
+    names = [edge.client for edge in red.edges()]
+    assert names == ["c0", "new1", "new2", OTHER]
+    assert (red.forgotten, red.overflowed) == (EDGES - 1, 1)
+    assert red._rows == sum(len(edge.rows()) for edge in red.edges()[:-1])
+
+
+def test_the_edge_that_needs_room_stays():
+    pairs = ROWS // EDGE_ROWS + 1
+    red, start = Red(), session().start_ns
+
+    def one(pair, operation, at):
+        return session(protocol="toy", operation=operation, attributes={}, client=Endpoint(f"c{pair}", 1), start_ns=at)
+
+    for pair in range(pairs):
+        for number in range(EDGE_ROWS - 1):
+            red.add(one(pair, f"op{number}", start))
+    for number in range(ROWS):
+        red.add(one(0, f"more{number}", start))  # the first look
+        red.add(one("new", f"more{number}", start))
+    before, calls = red.forgotten, red.total().calls
+    red.add(one(1, "late", start + IDLE_NS))
+    assert red.forgotten > before
+    assert {edge.client: edge.calls for edge in red.edges()}["c1"] == EDGE_ROWS
+    assert red.total().calls < calls
+
+
+def test_operations_of_an_edge_are_bounded_and_the_rest_is_counted():
+    red = filled(*(session(protocol="toy", operation=f"op{i}", attributes={}) for i in range(100)))
+    [edge] = red.edges()
+    assert len(edge.rows()) == EDGE_ROWS + 1
+    assert {row.calls for what, row in edge.rows().items() if what.verb == OTHER} == {100 - EDGE_ROWS}
+    assert red.merged == 100 - EDGE_ROWS
+    assert edge.calls == 100
+
+
+def test_rows_of_all_edges_together_are_bounded():
+    pairs, each = ROWS // EDGE_ROWS + 2, EDGE_ROWS
+    sessions = (
+        session(protocol="toy", operation=f"op{i}", attributes={}, client=Endpoint(f"c{pair}", 1))
+        for pair in range(pairs)
+        for i in range(each)
+    )
+    red = filled(*sessions)
+    assert sum(len(edge.rows()) for edge in red.edges()) <= ROWS + pairs
+    assert red.total().calls == pairs * each
+    assert red.merged == pairs * each - ROWS
+
+
+def test_what_is_remembered_is_bounded():
+    red = filled(*(session(resource=str(i) * 40) for i in range(2 * REMEMBERED)), session(resource="x" * 300))
+    [edge] = red.edges()
+    assert 0 < len(edge.rows_ok) <= REMEMBERED
+    assert max(len(resource) for _, resource, _ in edge.rows_ok) <= 256
+    red = filled(*(session(client=Endpoint(str(i), 1), client_workload=pod(f"p{i}", "web")) for i in range(2 * REMEMBERED)))
+    assert 0 < len(red._pairs) <= REMEMBERED
+    assert [edge.calls for edge in red.edges()] == [2 * REMEMBERED]
+
+
+def test_addresses_are_no_names_where_they_become_time_series():
+    red = Red(addresses=False)
+    for i in range(EDGES * 2):
+        red.add(session(client=Endpoint(f"10.{i >> 8}.{i & 255}.1", 1)))
+    assert [(edge.client, edge.calls) for edge in red.edges()] == [(UNKNOWN, 2 * EDGES)]
+    assert red.overflowed == 0
+
+
+def test_sizes_by_their_number_of_bits():
+    [edge] = filled(session(request=Part(0, 100), response=Part(0, 0)), session(request=Part(0, 127), response=None)).edges()
+    assert (edge.request_sizes[7], sum(edge.request_sizes)) == (2, 2)
+    assert (edge.response_sizes[0], sum(edge.response_sizes)) == (1, 1)
+    assert sum(row.sent for row in edge.rows().values()) == 227
+
+
+def test_who_is_only_looked_at_is_not_counted():
+    red = Red()
+    red.private = {7}
+    red.add(session(interface=7))
+    red.add(session(interface=8))
+    assert red.total().calls == 1
+
+
+def test_the_last_session_of_each_class_of_duration_is_an_example():
+    slow, fast = session(duration_ns=10**9), session(duration_ns=1000)
+    [edge] = filled(session(duration_ns=10**9 + 5), slow, session(duration_ns=1001), fast).edges()
+    [row] = edge.rows().values()
+    assert list(row.examples.values()) == [slow, fast]
+
+
+def resident():
+    """Bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.slow
+def test_a_million_distinct_paths():
+    """Of shapes that an API, a shop, a crawler and an attacker bring: under a thousand series, bounded memory, nothing lost."""
+    chance, red = random.Random(6), Red(addresses=False)
+    letters = string.ascii_lowercase
+
+    def word():
+        return "".join(chance.choices(letters, k=7))
+
+    shapes = [
+        lambda i: f"/users/{i}/orders/{chance.getrandbits(128):032x}",
+        lambda i: f"/shop/{word()}/{word()}",
+        lambda i: "/" + "/".join(word() for _ in range(chance.randrange(1, 12))),
+        lambda i: f"/{i:x}{word()}?q={i}",
+        lambda i: f"/static/{word()}.{i}.js",
+    ]
+    before = None
+    for i in range(1_000_000):
+        [one] = paths(shapes[i % 5](i))
+        red.add(one)
+        if i == 200_000:
+            before = resident()
+    grown = resident() - before
+    page, _ = Exposition(lambda: red, Snapshot).render()
+    series = [line for line in page.decode().splitlines() if not line.startswith("#")]
+    assert len(series) < 1000
+    assert red.total().calls == 1_000_000
+    assert grown < 16 << 20

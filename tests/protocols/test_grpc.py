@@ -123,7 +123,7 @@ def test_a_unary_call_in_full() -> None:
         attributes={
             "http.request.body.size": 35,
             "http.response.body.size": 55,
-            "rpc.status_code": "OK",
+            "rpc.response.status_code": "OK",
             REQUESTS: 1,
             RESPONSES: 1,
         },

@@ -163,3 +163,28 @@ def test_a_full_disk_ends_the_file_and_nothing_else(tmp_path, monkeypatch, caplo
 def test_a_veth_that_nobody_announced(tmp_path):
     written(tmp_path / "x", Conversation().client(REQUEST).segments, pods=())
     assert [one.name for one in read(tmp_path / "x")[1]] == ["interface 7"]
+
+
+def test_nothing_but_a_capture_is_replaced(tmp_path):
+    path = tmp_path / "x"
+    path.touch()
+    talk = Conversation().client(REQUEST)
+    assert not written(path, talk.segments).replaced, "an empty file held nothing"
+    assert written(path, talk.segments).replaced
+    assert told(read(path)[0]) == told(talk.segments)
+    path.write_text("a letter")
+    with pytest.raises(UsageError, match=r"is there already and is no pcapng capture: remove it, or give -w another name\.$"):
+        PcapngWriter(str(path))
+    assert path.read_text() == "a letter"
+
+
+def test_a_reader_that_ends_is_no_failure(tmp_path, caplog):
+    reader, writer = os.pipe()
+    with PcapngWriter(f"/proc/self/fd/{writer}") as made:
+        os.close(writer)
+        made.write(Conversation().client(REQUEST).segments)
+        assert (made.written, made.gone) == (1, False)
+        os.close(reader)
+        made.write(Conversation().client(REQUEST).segments)
+    assert (made.written, made.lost, made.gone) == (1, 1, True)
+    assert not caplog.records

@@ -9,16 +9,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from clovisor_py import service as module
+from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.kube.objects import Pod, Ref
 from clovisor_py.kube.watch import State
 from clovisor_py.node_settings import NodeSettings
 from clovisor_py.protocols._registry import registry
 from clovisor_py.service import Service
+from clovisor_py.tracing.sampling import Sampler
 from tests.support.fake_cluster import NODE, FakeCluster, Notes
 from tests.support.kernel import UNBOUNDED, bench_settings, drop_pins
 
@@ -31,6 +34,7 @@ class Served(FakeCluster):
     def __init__(self, *pods: Pod, elsewhere: tuple[Pod, ...] = (), **more: Any) -> None:
         super().__init__(*pods, **more)
         self._elsewhere = {one.ref: one for one in elsewhere}
+        self.index = SimpleNamespace(forgotten=0)
 
     def __enter__(self) -> Served:
         return self
@@ -41,6 +45,9 @@ class Served(FakeCluster):
     def states(self) -> list[State]:
         return []
 
+    def unknown_node(self) -> str:
+        return ""
+
     def find(self, ref: Ref) -> Pod | None:
         return self._pods.get(ref) or self._elsewhere.get(ref)
 
@@ -48,12 +55,17 @@ class Served(FakeCluster):
 class Unchanging:
     """A settings file that nobody edits."""
 
+    refused = ""
+
     def look(self) -> None:
         return None
 
 
 class Reporting(Notes):
     """Notes that a Service can open."""
+
+    def counts(self) -> dict[str, int]:
+        return {}
 
     def __enter__(self) -> Reporting:
         return self
@@ -74,12 +86,13 @@ def agent(path: Path, cluster: Served, **changes: Any) -> Iterator[Service]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "Cluster", lambda *_, **__: cluster)
         patch.setattr(module, "Reporter", lambda _: Reporting())
-        service = Service(wanted, Unchanging(), None, dict(registry()), path)
+        exporters = open_urls(wanted.exports, queue_limit=wanted.export_queue, later=True, sampler=Sampler(wanted.sample))
+        service = Service(wanted, Unchanging(), None, dict(registry()), exporters, path)
     stop, up, errors = threading.Event(), threading.Event(), []
 
     def run() -> None:
         try:
-            with service:
+            with exporters, service:
                 up.set()
                 service.run(stop.is_set)
         except BaseException as error:  # noqa: BLE001 (raised again where the block ends)

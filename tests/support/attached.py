@@ -24,7 +24,8 @@ def programs(ifindex: int) -> Iterator[int]:
 
 
 def pinned() -> Iterator[int]:
-    for hook in HOOKS:
+    """None where Clovisor has been taken off."""
+    for hook in HOOKS if Settings().pins.exists() else ():
         fd = bpf.obj_get(Settings().pins / hook)
         yield bpf.program_id(fd)
         os.close(fd)

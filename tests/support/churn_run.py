@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from clovisor_py.kernel.datapath import remove_all
 from clovisor_py.kernel.maps import MAPS
+from clovisor_py.kernel.removal import remove_all
 from tests.support.churn import Churn, churning
 from tests.support.churn_agent import FLOW_IDLE_S, PATIENCE_S
 from tests.support.churn_look import Counts

@@ -90,6 +90,9 @@ class FakeCluster:
     def protocol_at(self, ip: str, port: int) -> str:
         return ""
 
+    def traced_elsewhere(self, peer: Workload) -> bool:
+        return False
+
     def workload(self, one: Pod) -> Workload:
         return Workload(one.ref.name, one.ref.namespace, NODE, kind="pod", uid=one.uid)
 

@@ -69,13 +69,13 @@ class Jaeger:
 @contextmanager
 def jaeger() -> Iterator[Jaeger]:
     """A Jaeger that answers; skips the test where there is none and no binary to start one."""
-    if _answers():
+    if answers():
         yield Jaeger()
         return
     process = _start(_binary())
     try:
         until = time.monotonic() + START_S
-        while not _answers():
+        while not answers():
             if time.monotonic() > until:
                 pytest.skip(f"Jaeger does not start here (exit status {process.poll()}): are its ports in use?")
             if process.poll() is not None:
@@ -98,7 +98,8 @@ def _binary() -> str:
     return str(path)
 
 
-def _answers() -> bool:
+def answers() -> bool:
+    """Whether one listens here."""
     try:
         with urllib.request.urlopen(f"{QUERY}/api/services", timeout=2) as answer:
             return bool(answer.status == 200)

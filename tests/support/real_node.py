@@ -180,21 +180,36 @@ def _starter() -> Path:
 
 
 def _overlay(folder: Path) -> dict[str, Any]:
-    """What stands for an image, and where sessions go."""
+    """The installation: what stands for an image, and where sessions go."""
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"settings.yaml": f"exports: ['jsonl:{SESSIONS}']"}}
+    named = {**settings, "metadata": {"name": "clovisor-settings", "namespace": "clovisor"}}
+    return _built_on("base", folder, _image("clovisor", "agent", "containers"), named)
+
+
+def uninstallation(folder: Path) -> dict[str, Any]:
+    """The same of manifests/uninstall."""
+    detach, done = (_image("clovisor-uninstall", *which) for which in (("detach", "initContainers"), ("done", "containers")))
+    done["spec"]["template"]["spec"]["containers"][0].pop("command")  # its own is this machine's, too
+    return _built_on("uninstall", folder, detach, done)
+
+
+def _image(name: str, container: str, part: str) -> dict[str, Any]:
+    """A patch of a DaemonSet (in the namespace of its name): this machine's files and command in place of an image."""
     places = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64", str(ROOT): str(ROOT)}
     if not Path(sys.prefix).is_relative_to(ROOT):
         places[sys.prefix] = sys.prefix
     mounts = [{"name": f"lab{n}", "mountPath": place, "readOnly": True} for n, place in enumerate(places)]
     volumes = [{"name": f"lab{n}", "hostPath": {"path": path}} for n, path in enumerate(places.values())]
-    pod = {"containers": [{"name": "agent", "command": [CLOVISOR], "volumeMounts": mounts}], "volumes": volumes}
-    image = {"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": {"template": {"spec": pod}}}
-    settings = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"settings.yaml": f"exports: ['jsonl:{SESSIONS}']"}}
-    names = {"DaemonSet": "clovisor", "ConfigMap": "clovisor-settings"}
-    patches = [{**one, "metadata": {"name": names[str(one["kind"])], "namespace": "clovisor"}} for one in (image, settings)]
+    pod = {part: [{"name": container, "command": [CLOVISOR], "volumeMounts": mounts}], "volumes": volumes}
+    metadata = {"name": name, "namespace": name}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": {"template": {"spec": pod}}}
+
+
+def _built_on(manifests: str, folder: Path, *patches: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [os.path.relpath(ROOT / "manifests" / "base", folder.resolve())],
+        "resources": [os.path.relpath(ROOT / "manifests" / manifests, folder.resolve())],
         "images": [{"name": "clovisor", "newName": "lab/busybox", "newTag": "1"}],
         "patches": [{"patch": json.dumps(each)} for each in patches],
     }

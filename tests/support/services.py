@@ -38,14 +38,14 @@ def forward() -> None:
 
 
 @contextmanager
-def kube_proxy(plane: ControlPlane, node: str) -> Iterator[Popen[bytes]]:
-    """As on every node, in the calling thread's network namespace."""
+def kube_proxy(plane: ControlPlane, node: str, kubeconfig: Path | None = None) -> Iterator[Popen[bytes]]:
+    """As on every node, in the calling thread's network namespace; `kubeconfig`: the way to the API server from there."""
     folder = programs("kube-proxy", "iptables")
     forward()
     command = [
         folder / "kube-proxy",
         "--kubeconfig",
-        plane.kubeconfig(),
+        kubeconfig or plane.kubeconfig(),
         "--hostname-override",
         node,
         "--proxy-mode",

@@ -15,7 +15,7 @@ from tools._bench import captures, kernel, programs, replay
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tools" / "bench"
-COMMANDS = ("kernel", "sessions", "served", "memory", "node", "replay", "load", "saturation", "all")
+COMMANDS = ("kernel", "sessions", "metrics", "served", "memory", "node", "replay", "load", "saturation", "all")
 
 
 def bench(*arguments, **options):

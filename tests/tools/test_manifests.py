@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from clovisor_py import __version__
+from clovisor_py.cli.detach import COMMAND as DETACH
 from clovisor_py.control_socket import DEFAULT_PATH
 from clovisor_py.demo.bookinfo import CALLS
 from clovisor_py.demo.calls import PORT
@@ -52,7 +53,7 @@ def test_yaml(path):
 
 
 def test_every_file_is_in_its_kustomization():
-    for folder in ("base", "demo"):
+    for folder in ("base", "demo", "uninstall"):
         made = one("Kustomization", folder)
         named = {*made["resources"], *(patch["path"] for patch in made.get("patches", ()))}
         files = {path.name for path in (MANIFESTS / folder).glob("*.yaml")} - {"kustomization.yaml"}
@@ -120,8 +121,8 @@ def test_probes_limits_priority_and_updates():
 
 
 def test_labels_select():
-    found = one("DaemonSet")["spec"]
-    assert found["selector"]["matchLabels"].items() <= found["template"]["metadata"]["labels"].items()
+    for found in (one("DaemonSet")["spec"], one("DaemonSet", "uninstall")["spec"]):
+        assert found["selector"]["matchLabels"].items() <= found["template"]["metadata"]["labels"].items()
     for deployment in (d for d in documents(*(MANIFESTS / "demo").glob("*.yaml")) if d["kind"] == "Deployment"):
         spec = deployment["spec"]
         assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
@@ -139,6 +140,27 @@ def test_the_settings_are_settings(folder, tmp_path):
     assert settings.trace_by_default is False
     assert settings.pins == DEFAULT_PINS
     assert settings.http_port == DEFAULTS.http_port
+
+
+def test_uninstalling_is_a_pod_on_every_node_that_detaches_and_is_ready_then():
+    spec, base = one("DaemonSet", "uninstall")["spec"]["template"]["spec"], agent()
+    [detach], [done] = spec["initContainers"], spec["containers"]
+    assert detach["args"] == [DETACH.name] and "command" not in detach
+    for shared in ("hostNetwork", "nodeSelector", "tolerations", "priorityClassName", "securityContext"):
+        assert spec[shared] == base[shared], "where the agent was"
+    assert detach["securityContext"] == container()["securityContext"]
+    assert done["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == [str(DEFAULT_PINS.parent)]
+    assert spec["automountServiceAccountToken"] is False and "serviceAccountName" not in spec
+    assert not {one["kind"] for one in documents(*(MANIFESTS / "uninstall").glob("*.yaml"))} & {"ClusterRole", "Role"}
+
+
+def test_uninstalling_is_told_where_one_installs():
+    told = (MANIFESTS / "uninstall" / "kustomization.yaml").read_text()
+    namespace = one("Namespace", "uninstall")["metadata"]["name"]
+    assert f"kubectl -n {namespace} rollout status daemonset/{one('DaemonSet', 'uninstall')['metadata']['name']}" in told
+    assert told.index("delete -k manifests/base") < told.index("apply -k manifests/uninstall")
+    assert "manifests/uninstall" in (MANIFESTS / "base" / "kustomization.yaml").read_text()
 
 
 def test_the_settings_are_mounted_where_they_are_looked_for():
@@ -165,7 +187,8 @@ def test_images_have_this_version_and_no_registry_of_ours():
         pod["image"]
         for document in documents(*FILES)
         if "template" in document.get("spec", {})
-        for pod in document["spec"]["template"]["spec"]["containers"]
+        for part in ("initContainers", "containers")
+        for pod in document["spec"]["template"]["spec"].get(part, ())
     ]
     assert set(images) == {f"clovisor:{__version__}", "jaegertracing/jaeger:2.13.0"}
     assert f"clovisor:{__version__}" in CONTAINERFILE.read_text()
@@ -178,11 +201,12 @@ def test_the_image_copies_what_is_there():
     assert all((MANIFESTS.parent / name).exists() for line in copies for name in line.split())
 
 
-@pytest.mark.parametrize("folder", ["base", "demo"])
+@pytest.mark.parametrize("folder", ["base", "demo", "uninstall"])
 def test_kustomize_builds(folder):
     done = subprocess.run([kubectl(), "kustomize", MANIFESTS / folder], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     names = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in built]
     assert len(set(names)) == len(names)
-    assert ("DaemonSet", "clovisor", "clovisor") in names
+    name = "clovisor-uninstall" if folder == "uninstall" else "clovisor"
+    assert ("DaemonSet", name, name) in names

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clovisor_py.model.message import PROPAGATION_HEADERS
-from clovisor_py.tracing.context import HEADER_LIMIT, STATE_LIMIT, read
+from clovisor_py.tracing.context import HEADER_LIMIT, STATE_LIMIT, Contexts, decision, read, void
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -155,3 +155,79 @@ def test_every_format_gives_back_the_ids(trace, span):
     ):
         context = read(headers)
         assert (context.trace_id, context.parent_id) == (trace, span)
+
+
+GOOD = f"00-{TRACE}-{SPAN}-01"
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"traceparent": GOOD}, ()),
+        ({"traceparent": GOOD, "b3": "rubbish"}, ()),
+        ({"traceparent": "rubbish"}, ("traceparent",)),
+        ({"traceparent": "rubbish", "tracestate": "a=1"}, ("traceparent",)),
+        ({"traceparent": "rubbish", "b3": f"{TRACE}-{SPAN}"}, ("traceparent",)),
+        ({"b3": "rubbish", "x-b3-traceid": TRACE, "x-b3-spanid": SPAN}, ("b3",)),
+        ({"b3": f"{TRACE}-{SPAN}", "x-b3-traceid": "rubbish"}, ()),
+        ({"x-b3-traceid": TRACE}, ("x-b3-traceid",)),
+        ({"b3": "0"}, ()),
+        ({"b3": " d "}, ()),
+        ({"x-b3-sampled": "0"}, ()),
+        ({"tracestate": "a=1"}, ()),
+        ({"uber-trace-id": "x", "sw8": "y"}, ("uber-trace-id", "sw8")),
+    ],
+)
+def test_what_was_malformed_is_named_and_counted(headers, named):
+    assert void(headers, read(headers)) == named
+    contexts = Contexts()
+    assert contexts.read(headers) == read(headers)
+    assert contexts.malformed == dict.fromkeys(named, 1)
+    assert sum(contexts.found.values()) == (read(headers) is not None)
+
+
+def test_what_was_found_is_counted_by_format():
+    contexts = Contexts()
+    for headers in ({"traceparent": GOOD}, {"traceparent": GOOD}, {"b3": f"{TRACE}-{SPAN}"}, {"sw8": sw8()}, {}):
+        contexts.read(headers)
+    assert contexts.found == {"traceparent": 2, "b3": 1, "uber-trace-id": 0, "sw8": 1}
+
+
+@pytest.mark.parametrize(
+    ("headers", "sampled"),
+    [
+        ({"b3": "0"}, False),
+        ({"b3": "1"}, True),
+        ({"b3": "d"}, True),
+        ({"x-b3-sampled": "True"}, True),
+        ({"x-b3-sampled": "0"}, False),
+        ({"x-b3-sampled": "0", "x-b3-flags": "1"}, True),
+        ({}, None),
+        ({"b3": "rubbish", "x-b3-sampled": "1"}, None),
+        ({"traceparent": "rubbish"}, None),
+    ],
+)
+def test_b3_may_decide_without_a_context(headers, sampled):
+    assert decision(headers) is sampled
+
+
+def test_the_same_header_is_read_once_and_a_long_one_is_not_kept():
+    assert read({"traceparent": GOOD, "tracestate": "a=1"}) is read({"traceparent": GOOD, "tracestate": "a=1"})
+    long = {"traceparent": f"cc-{TRACE}-{SPAN}-01-{'x' * 100}"}
+    assert read(long) == read(long) and read(long) is not read(long)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(PROPAGATION_HEADERS)), st.text(st.characters()), max_size=4))
+def test_any_headers_are_counted(headers):
+    contexts = Contexts()
+    contexts.read(headers)
+    assert set(contexts.malformed) <= set(headers)
+    assert decision(headers) in (True, False, None)
+
+
+@pytest.mark.parametrize("header", sorted(PROPAGATION_HEADERS))
+def test_a_megabyte_costs_no_more_than_its_limit(header):
+    for filling in ("0", "-", "a=b,", ":", "%3A", " "):
+        headers = {"traceparent": GOOD, "x-b3-traceid": TRACE, header: filling * (1_000_000 // len(filling))}
+        found = read(headers)
+        assert found is None or len(found.state) <= STATE_LIMIT

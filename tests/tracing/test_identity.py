@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Workload
-from clovisor_py.tracing.identity import PEER, of_own, of_peer
-from tests.support.sessions import WORKLOADS
+from clovisor_py.tracing.identity import INSTANCE, PEER, observed, of_own, of_peer
+from tests.support.sessions import WORKLOADS, pod, session
 
 CART = Workload("cart-7d9f-x", "shop", "n1", "deployment/cart", "cart", "pod", "u1", "main")
 
@@ -15,6 +16,7 @@ CART = Workload("cart-7d9f-x", "shop", "n1", "deployment/cart", "cart", "pod", "
 def test_a_pod_that_tells_the_span():
     assert dict(of_own(CART)) == {
         "service.namespace": "shop",
+        "service.instance.id": "shop.cart-7d9f-x.main",
         "k8s.namespace.name": "shop",
         "k8s.node.name": "n1",
         "k8s.pod.name": "cart-7d9f-x",
@@ -29,7 +31,7 @@ def test_the_other_end_has_the_same_names_in_a_namespace_of_our_own():
     other = dict(of_peer(CART))
     assert (other.pop("service.peer.name"), other.pop("service.peer.namespace")) == ("cart", "shop")
     own = dict(of_own(CART))
-    del own["service.namespace"]
+    del own["service.namespace"], own[INSTANCE]
     assert other == {PEER + key: value for key, value in own.items()}
 
 
@@ -62,10 +64,36 @@ def test_owners(owner, key):
     assert kinds == ([key] if key else [])
 
 
-def test_what_people_call_it():
+def test_what_it_is_called():
     assert CART.title == "cart"
-    assert Workload("worker-1-x", "shop", owner="deployment/worker").title == "worker"
-    assert Workload("alone", "shop").title == "alone"
+    assert Workload("worker-1-x", "shop", owner="deployment/worker", service="front").title == "worker"
+    assert Workload("worker-1-x", "shop", owner="deployment/worker", service_name="own").title == "own"
+    assert Workload("alone", "shop", service="front").title == "alone"
+
+
+def test_what_it_says_of_itself():
+    said = Workload("cart-1", "shop", owner="deployment/cart", service_name="basket", service_version="1.2")
+    assert of_own(said)["service.version"] == "1.2"
+    assert of_peer(said)["service.peer.name"] == "basket"
+
+
+@pytest.mark.parametrize(
+    ("workload", "name"),
+    [
+        (Workload("web"), "web"),
+        (pod("p"), "shop.p"),
+        (Workload("web-x1", "shop", container="nginx", kind="pod"), "shop.web-x1.nginx"),
+        (Workload("front", "shop", kind="service"), None),
+    ],
+)
+def test_the_instance(workload, name):
+    assert of_own(workload).get(INSTANCE) == name
+
+
+def test_who_was_observed_tells_it():
+    assert observed(session(client_workload=pod("a"), server_workload=pod("b"))) == pod("b")
+    assert observed(session(side=Side.CLIENT, client_workload=pod("a"), server_workload=pod("b"))) == pod("a")
+    assert observed(session(server_workload=None)) is None
 
 
 @given(WORKLOADS)

@@ -1,10 +1,12 @@
 import pytest
 from hypothesis import given
 
+from clovisor_py.flows.pipeline import Pipeline
 from clovisor_py.model.session import Outcome, Side, TraceContext
 from clovisor_py.model.workload import Endpoint, Workload
 from clovisor_py.tracing import ids
 from clovisor_py.tracing.spans import span_of
+from tests.support.segments import Conversation
 from tests.support.sessions import ANY_SESSION, START, pod, session
 
 CONTEXT = TraceContext(trace_id=0xABC, parent_id=0xDEF, format="traceparent", sampled=True)
@@ -30,6 +32,7 @@ def test_an_ordinary_span():
         "server.port": 80,
         "client.address": "10.0.0.9",
         "client.port": 41122,
+        "service.instance.id": "web",
         "http.request.method": "GET",
         "url.path": "/reviews/0",
         "http.response.status_code": 200,
@@ -78,6 +81,10 @@ def test_a_pod_that_nobody_knows_is_its_address():
         ("SELECT", {"db.query.summary": "SELECT users JOIN orders"}, "SELECT users JOIN orders"),
         ("Produce", {"messaging.destination.name": "orders"}, "Produce orders"),
         ("POST", {"http.request.method": "POST", "rpc.method": "shop.Cart/Add"}, "shop.Cart/Add"),
+        ("Produce", {"messaging.operation.name": "send", "messaging.destination.name": "orders"}, "send orders"),
+        ("CALL", {"db.stored_procedure.name": "refund"}, "CALL refund"),
+        ("connect", {"db.namespace": "/reviews/0"}, "connect /reviews/0"),
+        ("GET", {"db.namespace": "0"}, "GET"),
         ("HSET", {}, "HSET"),
         ("", {}, "tcp"),
     ],
@@ -108,6 +115,26 @@ def test_a_context_that_nobody_read_yet_is_read():
     assert (span.trace_id, span.parent_id, span.sampled) == (5, 6, False)
 
 
+def test_a_call_hangs_below_the_request_that_it_was_made_for():
+    assert span_of(session(side=Side.CLIENT, trace=CONTEXT, caller_span=0x77)).parent_id == 0x77
+    assert span_of(session(side=Side.CLIENT, trace=CONTEXT, unlinked="several")).parent_id == 0xDEF
+
+
+def test_tracestate_is_handed_on_and_skywalkings_own_id_is_told():
+    headers = {"traceparent": f"00-{5:032x}-{6:016x}-01", "tracestate": "a=1"}
+    assert span_of(session(propagation=headers)).trace_state == "a=1"
+    own = span_of(session(trace=TraceContext(1, 2, "sw8", True, "abc.12.3")))
+    assert (own.trace_state, own.attributes["clovisor.sw8.trace_id"]) == ("", "abc.12.3")
+    assert span_of(session()).trace_state == ""
+
+
+def test_a_context_that_could_not_be_read_is_remarked():
+    span = span_of(session(propagation={"traceparent": "void", "b3": f"{5:032x}-{6:016x}-1"}))
+    assert span.attributes["clovisor.trace_context.malformed"] == ["traceparent"]
+    assert span.attributes["clovisor.trace_context"] == "b3"
+    assert "clovisor.trace_context.malformed" not in span_of(session(propagation={"b3": "0"})).attributes
+
+
 def test_a_span_that_the_other_end_cannot_name_is_nobodys_parent():
     assert span_of(session(peer_traced=True, head=b"")).parent_id == 0
 
@@ -136,6 +163,19 @@ def test_an_rpc_is_judged_by_its_own_status():
     span = span_of(session(attributes=attributes, outcome=Outcome.ERROR, status="UNAVAILABLE"))
     assert span.error
     assert span.attributes["error.type"] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("status", "server"),
+    [("NOT_FOUND", False), ("INVALID_ARGUMENT", False), ("CANCELLED", False), ("INTERNAL", True), ("DEADLINE_EXCEEDED", True)],
+)
+def test_of_a_grpc_call_the_callers_mistakes_are_no_errors_of_the_server(status, server):
+    attributes = {"rpc.system.name": "grpc", "rpc.method": "a/b", "rpc.response.status_code": status, "error.type": status}
+    for side, error in ((Side.SERVER, server), (Side.CLIENT, True)):
+        span = span_of(session(protocol="grpc", attributes=attributes, outcome=Outcome.ERROR, status=status, side=side))
+        assert span.error is error
+        assert span.attributes.get("error.type") == (status if error else None)
+    assert span_of(session(attributes=attributes, outcome=Outcome.RESET, status="")).error
 
 
 def test_a_protocol_knows_its_own_error_type_and_host_better():
@@ -176,6 +216,17 @@ def test_what_was_not_seen_is_said_and_nothing_on_the_wire_can_hide_it():
         "clovisor.gap_bytes": 9,
         "clovisor.mid_stream": True,
     }
+
+
+def test_one_direction_and_what_the_pod_lost_are_said():
+    talk = Conversation()
+    talk.client("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").client("GET /y HTTP/1.1\r\nHost: x\r\n\r\n", ack=9)
+    engine = Pipeline()
+    engine.feed(talk.segments)
+    told = [span_of(one).attributes for one in engine.close(talk.now) if one.operation == "GET"]
+    assert told and all(attributes["clovisor.seen"] == "one direction" for attributes in told)
+    assert span_of(session(pod_lost=3)).attributes["clovisor.pod.lost_segments"] == 3
+    assert "clovisor.pod.lost_segments" not in span_of(session()).attributes
 
 
 @given(ANY_SESSION)

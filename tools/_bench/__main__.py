@@ -13,7 +13,7 @@ import pytest
 from clovisor_py.errors import ClovisorError, EnvironmentLacking
 from clovisor_py.kernel.probe import require_bpffs, require_root
 from tests.support.load import PACKAGES, lacking
-from tools._bench import kernel, load, machine, memory, node, replay, served, sessions
+from tools._bench import export, kernel, load, machine, memory, metrics, node, replay, served, sessions
 from tools._bench.node_objects import PER_NODE
 
 INTERRUPTED: Final = 130
@@ -54,6 +54,22 @@ def sessions_command(quick: bool) -> None:
     """Measure µs of user-space CPU a session, stage by stage."""
     begin("nginx", "h2load")
     _sessions(quick)
+
+
+@bench.command(name="export")
+@quick_option
+def export_command(quick: bool) -> None:
+    """Measure µs of CPU from a session to bytes that a receiver acknowledged, by OTLP and to Jaeger."""
+    machine.describe()
+    _export(quick)
+
+
+@bench.command(name="metrics")
+@quick_option
+def metrics_command(quick: bool) -> None:
+    """Measure what counting costs: a session, a connection, a page for Prometheus."""
+    machine.describe()
+    _metrics(quick)
 
 
 @bench.command(name="served")
@@ -114,7 +130,7 @@ def saturation_command(requests: int | None, quick: bool) -> None:
 def all_command(quick: bool) -> None:
     """Run all of these, one after the other."""
     begin(*PACKAGES)
-    for part in (_kernel, _sessions, _served, _memory, _node, _replay):
+    for part in (_kernel, _sessions, _export, _metrics, _served, _memory, _node, _replay):
         part(quick)
     for family in load.FAMILIES:
         _load(quick, family)
@@ -127,6 +143,14 @@ def _kernel(quick: bool) -> None:
 
 def _sessions(quick: bool) -> None:
     sessions.main(runs=3 if quick else 9)
+
+
+def _export(quick: bool) -> None:
+    export.main(runs=3 if quick else 9, spans=5_000 if quick else 20_000)
+
+
+def _metrics(quick: bool) -> None:
+    metrics.main(runs=5 if quick else 15, sessions=10_000 if quick else 50_000)
 
 
 def _served(quick: bool) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 
 from clovisor_py.errors import ClovisorError
 from clovisor_py.kernel import netns, pods
-from clovisor_py.kernel.datapath import remove_all
+from clovisor_py.kernel.removal import remove_all
 from tests.support.apiserver import ApiServer
 from tests.support.hooks import ON, ours, program_ids
 from tests.support.kernel import BPFFS, drop_pins

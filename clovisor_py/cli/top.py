@@ -1,0 +1,150 @@
+"""`clovisor top`: who calls whom now, how often, how fast, and what fails; by pair or by operation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from clovisor_py.cli import _agent
+from clovisor_py.cli._top import SORTS, ordered, table
+from clovisor_py.cli._types import Duration
+from clovisor_py.cli._until import Until, until
+from clovisor_py.config import Settings
+from clovisor_py.control_client import ask
+from clovisor_py.control_socket import VIEW, Request
+from clovisor_py.errors import EnvironmentLacking, UsageError
+from clovisor_py.exporters._fanout import Fanout
+from clovisor_py.metrics.view import By, Line, Taken, lines, take
+from clovisor_py.replay import Replay
+from clovisor_py.snapshot import from_json
+
+NAP_S: Final = 0.05
+"""How late Ctrl-C is heard."""
+MARGIN: Final = 3
+"""Lines of a terminal that are left free: header, sum of the rest, prompt."""
+NO_FILE: Final = (
+    "there is no capture '{}': give files, or nothing at all for what the agent of this node sees (-n and --of choose of it)."
+)
+ODD: Final = "what answers at {} is another version's agent ({}): use its own clovisor."
+
+
+@click.command(name="top")
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path())
+@click.option(
+    "--by", type=click.Choice([by.value for by in By]), default=By.LINK.value, show_default=True, help="One line for each."
+)
+@click.option("--sort", type=click.Choice(list(SORTS)), default="rate", show_default=True, help="What comes first.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only what begins or ends there.")
+@click.option("--of", metavar="WORKLOAD", help="Only what this workload calls, and who calls it.")
+@click.option(
+    "--every", "every_ns", type=Duration(positive=True), default="2s", show_default=True, help="How long a table looks back."
+)
+@click.option("--count", type=click.IntRange(1), help="End after so many tables.  [default: 1 where no terminal shows them]")
+@click.option("--duration", "duration_ns", type=Duration(positive=True), help="End after this time.")
+@_agent.output_option
+@_agent.socket_option
+def COMMAND(
+    files: tuple[str, ...],
+    by: str,
+    sort: str,
+    namespace: str | None,
+    of: str | None,
+    every_ns: int,
+    count: int | None,
+    duration_ns: int | None,
+    output: str,
+    socket: Path,
+) -> int:
+    """Show who calls whom now, how often, how fast, and what fails.
+
+    Asks the agent of this node, which counts every session whether or not it is shown or sampled; or sums up captures. On a
+    terminal the table is made anew every two seconds, until Ctrl-C; elsewhere there is one. -o json is one object a line of it.
+
+    \b
+    Examples:
+      clovisor top
+      clovisor top -n shop --sort p99
+      clovisor top --by rpc --of cart
+      clovisor top --every 10s --count 1 -o json | jq .calls_per_s
+      clovisor top monday.pcap --by rpc
+    """
+
+    def show(found: Sequence[Line], seconds: float) -> None:
+        chosen = [line for line in found if _is_of(line, namespace, of)]
+        _show(ordered(chosen, sort), output, seconds, refreshing=not files)
+
+    if files:
+        return _captures(files, By(by), show)
+    if count is None and duration_ns is None and not sys.stdout.isatty():
+        count = 1
+    with until(None if duration_ns is None else duration_ns / 1e9) as stop:
+        stop.start()
+        _live(socket, By(by), every_ns / 1e9, count, stop, show)
+        return stop.exit_status()
+
+
+def _live(
+    path: Path, by: By, every_s: float, count: int | None, stop: Until, show: Callable[[Sequence[Line], float], None]
+) -> None:
+    before, shown = _taken(path), 0
+    while True:
+        _sleep(every_s, stop)
+        if stop.asked or (stop() and shown):
+            return
+        now = _taken(path)
+        show(lines(before, now, by), now.taken - before.taken)
+        before, shown = now, shown + 1
+        if shown == count or stop():
+            return
+
+
+def _captures(files: Sequence[str], by: By, show: Callable[[Sequence[Line], float], None]) -> int:
+    missing = [name for name in files if not Path(name).exists()]
+    if missing:
+        raise UsageError(NO_FILE.format(missing[0]))
+    with until(None) as stop, Fanout([]) as fanout, stop.work():
+        replay = Replay(Settings(), fanout, stop=stop)
+        for name in files:
+            replay.run(name)
+    report = replay.report()
+    show(lines(Taken(), take(report.red, None, 0.0), by, report.seconds), report.seconds)
+    return stop.exit_status()
+
+
+def _show(found: Sequence[Line], output: str, seconds: float, refreshing: bool) -> None:
+    if output == "json":
+        for line in found:
+            click.echo(json.dumps(line.as_dict(), ensure_ascii=False))
+        return
+    rows = None
+    if refreshing and sys.stdout.isatty():
+        click.clear()
+        rows = shutil.get_terminal_size().lines - MARGIN
+    for text in table(found, rows):
+        click.echo(text, color=_agent.colours())
+
+
+def _is_of(line: Line, namespace: str | None, workload: str | None) -> bool:
+    """An end must be what was asked for, in both respects."""
+    ends = ((line.client_namespace, line.client), (line.server_namespace, line.server))
+    return any(namespace in (None, space) and workload in (None, name) for space, name in ends)
+
+
+def _taken(path: Path) -> Taken:
+    try:
+        return from_json(Taken, ask(Request(VIEW), path))
+    except ValueError as error:
+        raise EnvironmentLacking(ODD.format(path, error)) from error
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not stop() and time.monotonic() < end:
+        time.sleep(NAP_S)

@@ -1,0 +1,143 @@
+"""Calls: RED's edges as metrics: durations by operation and class of status, calls, answers and errors, sizes; with exemplars.
+
+Histograms are told with OpenTelemetry's names and bounds (`_families`). An exemplar is the trace id of a call of that bucket:
+the one that the application sent, else the one that Clovisor's own spans have; only of sessions that become spans (`sampling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
+
+from clovisor_py.metrics._edge import Edge, Row
+from clovisor_py.metrics._families import Families, cumulative
+from clovisor_py.metrics._ledgers import counter, label
+from clovisor_py.metrics.red import Red
+from clovisor_py.model.session import Session
+from clovisor_py.tracing import ids
+from clovisor_py.tracing.sampling import verdict
+
+ENDS: Final = ("client_namespace", "client", "server_namespace", "server", "protocol", "side")
+ASKED: Final = ("operation", "status_class")
+SIZES_BITS: Final = range(6, 25, 2)
+"""Bounds of sizes: 2^6 - 1 (63 bytes) to 2^24 - 1 (16 MiB): a size is known by its number of bits."""
+DURATION: Final = "Duration of calls, from the request's first byte to the answer's last, as seen at a traced pod."
+
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+
+
+def call_metrics(red: Red, families: Families, sample: float = 1.0) -> Iterator[Metric]:
+    """All that RED knows. `sample`: the ratio of sessions that become spans."""
+    edges = red.edges()
+    yield from _durations(edges, families, sample)
+    yield from _counts(edges)
+    yield from _sizes(edges)
+    yield counter("clovisor_edges_forgotten", "Pairs that made room for others, idle for an hour.", [([], red.forgotten)])
+    yield counter("clovisor_edges_overflowed", "Sessions of pairs that were not told apart: too many.", [([], red.overflowed)])
+    yield counter(
+        "clovisor_operations_merged",
+        "Sessions whose operation is told as other: too many of one pair, or of all.",
+        [([], red.merged)],
+    )
+    yield counter("clovisor_routes_overflowed", "Paths that had no template of their own.", [([], red.routes.paths_overflowed)])
+
+
+def ends_of(edge: Edge) -> list[str]:
+    """Values of ENDS."""
+    names = (edge.client_namespace, edge.client, edge.server_namespace, edge.server, edge.protocol, edge.side.value)
+    return [label(name) for name in names]
+
+
+def _rows(edge: Edge) -> Iterable[tuple[tuple[str, str], list[Row]]]:
+    """By labels ASKED: two operations of the wire may be written the same."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for operation, row in edge.rows().items():
+        found.setdefault((label(operation.title), label(operation.code)), []).append(row)
+    return found.items()
+
+
+def _durations(edges: Iterable[Edge], families: Families, sample: float) -> Iterator[Metric]:
+    metrics: dict[str, HistogramMetricFamily] = {}
+    for edge in edges:
+        family = families.of(edge)
+        name, ends = family.names[edge.side], ENDS[: 5 if family.sided else 6]
+        for asked, rows in _rows(edge):
+            row = rows[0] if len(rows) == 1 else _together(rows)
+            if not row.durations.count:
+                continue
+            if name not in metrics:
+                metrics[name] = HistogramMetricFamily(name, DURATION, labels=[*ends, *ASKED])
+            counts, total = cumulative(row.durations, family.bounds)
+            buckets = _with_examples(counts, row.examples, sample)
+            metrics[name].add_metric([*ends_of(edge)[: len(ends)], *asked], buckets, total)
+    yield from metrics.values()
+
+
+def _together(rows: Iterable[Row]) -> Row:
+    out = Row()
+    for row in rows:
+        out.merge(row)
+    return out
+
+
+def _with_examples(counts: Sequence[tuple[str, float]], examples: dict[int, Session], sample: float) -> Sequence[Bucket]:
+    """The longest example of each bucket, beside its count."""
+    told: dict[int, Exemplar] = {}
+    bounds = [float(bound) for bound, _ in counts]
+    for _, session in sorted(examples.copy().items(), key=itemgetter(0)):
+        if verdict(session, sample)[0]:
+            seconds = max(session.duration_ns, 0) / 1e9
+            at = next(index for index, bound in enumerate(bounds) if seconds <= bound)
+            ended_s = (session.start_ns + session.duration_ns) / 1e9
+            told[at] = Exemplar({"trace_id": f"{_trace_id(session):032x}"}, seconds, ended_s)
+    return [(*pair, told[index]) if index in told else pair for index, pair in enumerate(counts)]
+
+
+def _trace_id(session: Session) -> int:
+    return session.trace.trace_id if session.trace is not None else ids.trace_id(session)
+
+
+def _counts(edges: Iterable[Edge]) -> Iterator[Metric]:
+    calls = CounterMetricFamily("clovisor_calls", "Sessions by what was asked for; one way ones, too.", labels=[*ENDS, *ASKED])
+    failed = CounterMetricFamily("clovisor_calls_failed", "Of these, the failed ones.", labels=[*ENDS, *ASKED])
+    answers = CounterMetricFamily("clovisor_answers", "Sessions by the status of their answer.", labels=[*ENDS, "status"])
+    errors = CounterMetricFamily("clovisor_errors", "Of these, the failed ones.", labels=[*ENDS, "status"])
+    for edge in edges:
+        ends = ends_of(edge)
+        for asked, rows in _rows(edge):
+            calls.add_metric([*ends, *asked], sum(row.calls for row in rows))
+            if number := sum(row.errors for row in rows):
+                failed.add_metric([*ends, *asked], number)
+        for metric, statuses in ((answers, edge.statuses), (errors, edge.error_statuses)):
+            for status, count in _merged(statuses.copy()).items():
+                metric.add_metric([*ends, status], count)
+    yield from (calls, failed, answers, errors)
+
+
+def _sizes(edges: Iterable[Edge]) -> Iterator[Metric]:
+    request = HistogramMetricFamily("clovisor_request_size_bytes", "Bytes of requests on the wire.", labels=ENDS)
+    response = HistogramMetricFamily("clovisor_response_size_bytes", "Bytes of responses on the wire.", labels=ENDS)
+    for edge in edges:
+        rows, ends = edge.rows().values(), ends_of(edge)
+        sent, received = sum(row.sent for row in rows), sum(row.received for row in rows)
+        for metric, sizes, total in ((request, edge.request_sizes, sent), (response, edge.response_sizes, received)):
+            if any(sizes):
+                metric.add_metric(ends, sized(sizes), total)
+    yield from (request, response)
+
+
+def sized(sizes: Sequence[int]) -> list[tuple[str, float]]:
+    """Counts by number of bits as buckets."""
+    buckets = [(str(float(2**bits - 1)), float(sum(sizes[: bits + 1]))) for bits in SIZES_BITS]
+    return [*buckets, ("+Inf", float(sum(sizes)))]
+
+
+def _merged(statuses: Mapping[str, int]) -> dict[str, int]:
+    """By label: two statuses of the wire may be written the same."""
+    merged: dict[str, int] = {}
+    for status, count in statuses.items():
+        merged[label(status)] = merged.get(label(status), 0) + count
+    return merged

@@ -1,0 +1,56 @@
+"""Operations: what a session asked for, in words of which there are few, and how it ended, in even fewer.
+
+A protocol tells by its attributes what it is like (as in `_families`): a path becomes a template (`routes`), a method of an
+RPC, an SQL verb with its table and a topic stay as they are. Keys, names that DNS was asked for, texts and addresses never are
+part of an operation. Words still come from the wire: who counts by them bounds how many (`red`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from clovisor_py.metrics.routes import OTHER, Trie
+from clovisor_py.model.session import Outcome, Session
+
+OPERATION_CHARS: Final = 128
+"""Characters of an operation's verb or object that are kept; a Java package with its class and method has fewer."""
+ROUTE: Final = "http.route"
+METHOD: Final = "http.request.method"
+RPC: Final = "rpc.method"
+OBJECTS: Final = ("db.collection.name", "messaging.destination.name")
+"""Attributes that name what an operation is about, where there are few of those."""
+OK: Final = "ok"
+
+
+class Operation(NamedTuple):
+    """`verb` `what`: `GET` `/users/{id}`, `SELECT` `users`; `code` is the class of the status: `2xx`, `ok`, `error`…"""
+
+    verb: str
+    what: str
+    code: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.verb} {self.what}" if self.what else self.verb
+
+
+def operation(session: Session, trie: Trie | None) -> Operation:
+    """`trie`: the routes of the session's server; None: there was no room for them."""
+    attributes = session.attributes
+    code = status_class(session)
+    if METHOD in attributes and RPC not in attributes:
+        path = attributes.get(ROUTE) or attributes.get("url.path") or ""
+        what = OTHER if trie is None else trie.find(str(path))
+        return Operation(str(attributes[METHOD])[:OPERATION_CHARS], what, code)
+    about = next((str(attributes[name]) for name in OBJECTS if name in attributes), "")
+    return Operation((session.operation or session.protocol)[:OPERATION_CHARS], about[:OPERATION_CHARS], code)
+
+
+def status_class(session: Session) -> str:
+    """`2xx` where statuses are three digits; else how it ended: `ok`, `error`, `timeout`, `reset`, `closed`, `one_way`."""
+    outcome, status = session.outcome, session.status
+    if session.still_open:
+        return "open"
+    if len(status) == 3 and status.isascii() and status.isdigit() and outcome in (Outcome.OK, Outcome.ERROR):
+        return f"{status[0]}xx"
+    return str(outcome.value)

@@ -1,0 +1,80 @@
+"""Sampling: which sessions become spans, decided when a session is over and how it went is known.
+
+In this order: what failed and what was slow is kept, whatever anybody wants; then what the application decided for its trace,
+which its own spans follow (the context's flag); then a ratio. The ratio is taken of the trace id, as OpenTelemetry does it (of
+its last 56 bits, the highest are kept): everybody who has the same id decides alike, and who keeps more keeps all that others
+keep. So both sides of a call, and the calls of one trace, are kept or not together. An error that only one side saw is the
+exception: it is kept without the others.
+
+Only exporters of spans sample. Metrics, the terminal and JSON lines are told of every session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from clovisor_py.model.session import Outcome, Session
+from clovisor_py.tracing import ids
+from clovisor_py.tracing.context import decision
+
+SLOW_NS: Final = 1_000_000_000
+"""A session that took so long is kept: longer than a broker lets a consumer wait for messages (500 ms), and than people do."""
+RANDOM_BITS: Final = 56
+"""Of a trace id that W3C's recommendation asks to be random: the last ones."""
+
+ERROR: Final = "error"
+SLOW: Final = "slow"
+CONTEXT: Final = "context"
+RATIO: Final = "ratio"
+REASONS: Final = (ERROR, SLOW, CONTEXT, RATIO)
+"""Why a session was kept, or (the last two) was not."""
+
+_ALL: Final = 1 << RANDOM_BITS
+_MASK: Final = _ALL - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One moment of a Sampler's counts, in sessions, by reason."""
+
+    kept: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+
+def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS) -> tuple[bool, str]:
+    """Whether it is kept, and why. Pure: the same session has the same answer everywhere. `ratio` is from 0 to 1."""
+    if session.failed:
+        return True, ERROR
+    if session.duration_ns >= slow_ns and not session.connection and session.outcome is not Outcome.ONE_WAY:
+        return True, SLOW
+    trace = session.trace
+    decided = trace.sampled if trace is not None else decision(session.propagation) if session.propagation else None
+    if decided is not None:
+        return decided, CONTEXT
+    if ratio >= 1.0:
+        return True, RATIO
+    trace_id = ids.trace_id(session) if trace is None else trace.trace_id
+    return trace_id & _MASK >= _ALL - round(ratio * _ALL), RATIO
+
+
+class Sampler:
+    """Decides with one ratio, and counts. For one thread."""
+
+    __slots__ = ("_kept", "_left_out", "_ratio", "_slow_ns")
+
+    def __init__(self, ratio: float, slow_ns: int = SLOW_NS) -> None:
+        self._ratio, self._slow_ns = ratio, slow_ns
+        self._kept, self._left_out = dict.fromkeys(REASONS, 0), dict.fromkeys((CONTEXT, RATIO), 0)
+
+    def keep(self, session: Session) -> bool:
+        """Whether this session becomes a span."""
+        kept, why = verdict(session, self._ratio, self._slow_ns)
+        (self._kept if kept else self._left_out)[why] += 1
+        return kept
+
+    def ledger(self) -> Sampled:
+        """The counts now."""
+        return Sampled(MappingProxyType(self._kept.copy()), MappingProxyType(self._left_out.copy()))
