@@ -12,12 +12,12 @@ CHECKS := lint format types layers tests
 
 help: ## this list
 	@echo 'make TARGET [ARGS=…]'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## install what `clovisor` needs: packages, .venv, bpffs
 	@tools/setup
 
-setup-test:
+setup-test: ## and what its tests and checks need
 	@tools/setup --test
 
 demo: setup ## set up, then trace five small pods for some seconds
