@@ -52,17 +52,24 @@ class ClusterDirectory(Directory):
         self._own: dict[int, Workload] = {}
         self._containers: dict[int, Containers] = {}
         self._traced: set[str] = set()
+        self._callers: set[str] = set()
+        """Of these, whose calls are told of one and all."""
 
     def assign(self, interface: int, workload: Workload) -> None:
         """The pod behind this veth."""
         self.remove(interface)
         self._own[interface] = workload
         self._traced.add(workload.uid)
+        self._callers.add(workload.uid)
 
-    def tell(self, interface: int, exported: bool) -> None:
-        """Whether what is seen there is for exporters: only then the other end of a call may count on a span of this one."""
+    def tell(self, interface: int, exported: bool, calls: bool = True) -> None:
+        """Whether what is seen there is for exporters: only then the other end of a call may count on a span of this one.
+
+        `calls`: whether that holds of all that the pod calls, too.
+        """
         if (workload := self._own.get(interface)) is not None:
             (self._traced.add if exported else self._traced.discard)(workload.uid)
+            (self._callers.add if exported and calls else self._callers.discard)(workload.uid)
 
     def contain(self, interface: int, containers: Containers) -> None:
         """The containers of the pod behind this veth, as they are from now on."""
@@ -82,16 +89,17 @@ class ClusterDirectory(Directory):
         self._ends.forget(interface)
         if (workload := self._own.pop(interface, None)) is not None:
             self._traced.discard(workload.uid)
+            self._callers.discard(workload.uid)
 
     def name(self, session: Session) -> None:
         """Put workloads on both ends, and say whether the other end is traced, too: here, or on its own node."""
         client, server, alike = self._ends.find(session, self._own.get(session.interface))
         if session.side is Side.CLIENT:
-            client, peer = self._in_container(session, client), server
+            client, peer, here = self._in_container(session, client), server, self._traced
         else:
-            server, peer = self._in_container(session, server), client
+            server, peer, here = self._in_container(session, server), client, self._callers
         session.client_workload, session.server_workload = client, server
-        session.peer_traced = alike and peer is not None and (peer.uid in self._traced or self._elsewhere(peer))
+        session.peer_traced = alike and peer is not None and (peer.uid in here or self._elsewhere(peer))
 
     def _in_container(self, session: Session, own: Workload | None) -> Workload | None:
         """The traced pod's own end, with its container where that is known."""

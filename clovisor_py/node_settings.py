@@ -16,6 +16,7 @@ from typing import Any, Final, get_type_hints
 
 from clovisor_py.config import CPU_SHARES, Settings
 from clovisor_py.errors import ClovisorError
+from clovisor_py.exporters import _otlp_settings
 from clovisor_py.exporters._registry import parse
 from clovisor_py.kube.annotations import hint_of
 from clovisor_py.kube.egress import EgressRule, port_number, quoted, rule_of
@@ -88,6 +89,9 @@ class NodeSettings(Settings):
     exports: tuple[str, ...] = ()
     """URLs of exporters: where sessions go."""
 
+    metrics_export: str = ""
+    """URL of the OTLP receiver to which metrics are pushed (`otlp+grpc://HOST`, `otlp:`); empty: they are only served."""
+
     http_port: int = 9464
     """Port of /healthz, /readyz and /metrics: the one that OpenTelemetry keeps for Prometheus. 0: none."""
 
@@ -132,6 +136,8 @@ def read(name: str, raw: Raw, names: Collection[str]) -> object:
         return _number(name, text, kind)
     if name == "http_host":
         return _address(text)
+    if name == "metrics_export":
+        return _metrics_export(text)
     if kind is Path:
         if not text.startswith("/"):
             raise Misfit(f"{quoted(raw)} does not fit: write a path that begins with /")
@@ -221,6 +227,12 @@ def _export(text: str, _names: Collection[str]) -> str:
     except ClovisorError as error:
         raise Misfit(str(error).rstrip(".")) from error
     return text
+
+
+def _metrics_export(text: str) -> str:
+    if text and text.partition(":")[0].lower() not in _otlp_settings.SCHEMES:
+        raise Misfit(f"{quoted(text)} does not fit: write one of {_otlp_settings.SYNOPSIS}")
+    return _export(text, ()) if text else ""
 
 
 _ITEMS: Final[Mapping[str, Callable[[str, Collection[str]], object]]] = {

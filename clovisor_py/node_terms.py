@@ -12,6 +12,7 @@ from functools import partial
 
 from clovisor_py.agent import Agent
 from clovisor_py.kernel.targets import Veth
+from clovisor_py.kube.agents import tells_calls
 from clovisor_py.kube.cluster import Wanted
 from clovisor_py.kube.egress import permits
 from clovisor_py.kube.objects import Ref
@@ -51,10 +52,10 @@ class NodeTerms:
 
     def keep(self, local: Local, veth: Veth) -> None:
         """Its containers, and who may hear of it, as the API server and taps say now."""
-        pod, enabled = local.wanted.pod, local.wanted.traced
+        pod, enabled, calls = local.wanted.pod, local.wanted.traced, tells_calls(local.wanted.decision)
         self._directory.contain(veth.ifindex, Containers(pod.only_container, pod.containers))
         (self.private.discard if enabled else self.private.add)(veth.ifindex)
-        self._directory.tell(veth.ifindex, enabled)
+        self._directory.tell(veth.ifindex, enabled, calls)
 
     def hold(self, local: Local, veth: Veth) -> None:
         """How it is read from now on, also on open connections. Raises UsageError for a hint that names no protocol."""

@@ -61,7 +61,7 @@ class ClusterView(typing.Protocol):
         """Another one: `protocol_at` may answer otherwise."""
 
     def traced_elsewhere(self, peer: Workload) -> bool:
-        """Whether the agent of another node traces this pod."""
+        """Whether the agent of another node is there and tells of this pod's calls."""
 
     def workload(self, pod: Pod) -> Workload:
         """A pod of this node as sessions name it."""

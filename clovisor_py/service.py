@@ -18,7 +18,9 @@ from typing import Final
 from clovisor_py import __version__
 from clovisor_py.agent_report import Every
 from clovisor_py.control_socket import DEFAULT_PATH, VIEW, ControlSocket, Request
+from clovisor_py.errors import UsageError
 from clovisor_py.exporters._fanout import Fanout
+from clovisor_py.exporters._otlp_push import MetricsPush, open_push
 from clovisor_py.flows.detect import by_any_name
 from clovisor_py.http_endpoint import HttpEndpoint
 from clovisor_py.kernel.pod_usage import PodUsage
@@ -91,6 +93,7 @@ class Service:
         self._exposition = Exposition(
             lambda: self.node.agent.red, lambda: self.control.snapshot, lambda: self.node.agent.tcp, PodUsage(), settings.sample
         )
+        self._push = self._open_push()
         self._pages_s = 0.0
         self.http_port = settings.http_port
         self._endpoint = HttpEndpoint(
@@ -104,6 +107,8 @@ class Service:
             if self.http_port:
                 undo.callback(self._endpoint.close)
                 self.http_port = self._endpoint.start()
+            if self._push is not None:
+                undo.enter_context(self._push)
             undo.enter_context(self.node)
             undo.callback(self.taps.close)
             undo.enter_context(self.control)
@@ -130,6 +135,17 @@ class Service:
             return STARTING
         return "" if self.node.begun else NOT_TOLD
 
+    def _open_push(self) -> MetricsPush | None:
+        """Who pushes metrics, if anybody; raises UsageError where a flag or variable makes no sense."""
+        if not self._settings.metrics_export:
+            return None
+        try:
+            return open_push(self._settings.metrics_export, self._settings.node, self._exposition.families)
+        except UsageError as error:
+            if not self._file.leave_out("metrics_export", str(error)):
+                raise
+            return None
+
     def _answer(self, request: Request) -> Json:
         """What the control socket tells. Its thread."""
         if request.what == VIEW:
@@ -151,7 +167,7 @@ class Service:
             self.control.publish(self._snapshot(now))
 
     def _excuse_pages(self) -> None:
-        spent = self._exposition.cpu_s
+        spent = self._exposition.cpu_s + (self._push.cpu_s if self._push is not None else 0.0)
         if spent > self._pages_s:
             self.node.agent.excuse(spent - self._pages_s)
             self._pages_s = spent
@@ -162,6 +178,7 @@ class Service:
         own |= {**self.taps.counts(), **self.reporter.counts(), "names forgotten": self.cluster.index.forgotten}
         own |= {f"endpoint {why}": number for why, number in self._endpoint.refused.copy().items()}
         own |= {f"socket {why}": number for why, number in self.control.refused.copy().items() if why}
+        own |= self._push.counts() if self._push is not None else {}
         wrong = {SETTINGS_REFUSED: self._file.refused, UNKNOWN_NODE: self.cluster.unknown_node()}
         problems = self._problems.look(wrong)
         return taken._replace(

@@ -16,7 +16,7 @@
 #include <linux/types.h>
 #endif
 
-#define CV_ABI 1
+#define CV_ABI 2
 
 #define CV_FROM_POD 0
 #define CV_TO_POD 1
@@ -144,6 +144,7 @@ struct cv_side {
     __u64 turn_ns; /* the beginning of its latest turn */
     __u64 bytes;
     __u64 high_seq; /* one past the highest sequence number seen; 64 bit, as this LLVM compares and swaps nothing shorter */
+    __u64 waited_ns; /* of all its turns: from the other direction's latest payload to the turn's first */
     __u32 segments;
     __u32 packets;
     __u32 turns;
@@ -152,8 +153,9 @@ struct cv_side {
     __u32 captured;      /* bytes, while detecting */
     __u32 turn_captured; /* bytes of the current turn */
     __u32 skipped;       /* the skip_until that its payload has passed, which holds no more */
+    __u32 waits;         /* turns that are in waited_ns */
 };
-_Static_assert(sizeof(struct cv_side) == 72, "cv_side");
+_Static_assert(sizeof(struct cv_side) == 88, "cv_side");
 
 struct cv_session {
     __u64 cookie; /* names this connection; a reused 4-tuple gets another */
@@ -165,7 +167,7 @@ struct cv_session {
     __u32 rtt_us;
     struct cv_side side[2];
 };
-_Static_assert(sizeof(struct cv_session) == 192, "cv_session");
+_Static_assert(sizeof(struct cv_session) == 224, "cv_session");
 
 /* controls[cookie] */
 struct cv_control {

@@ -160,8 +160,11 @@ INLINE bool follow(struct cv_session *s, struct packet *p, struct cv_stats *st, 
         side->turn_captured = 0;
         __sync_fetch_and_add(&side->turns, 1);
         count(&st->count[CV_TURNS + direction], 1);
-        if (other->last_ns && now >= other->last_ns)
+        if (other->last_ns && now >= other->last_ns) {
             count(&st->turn_ns[direction][log2_bucket(now - other->last_ns)], 1);
+            __sync_fetch_and_add(&side->waited_ns, now - other->last_ns);
+            __sync_fetch_and_add(&side->waits, 1);
+        }
     }
     if (!side->first_ns)
         side->first_ns = now;

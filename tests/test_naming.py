@@ -53,6 +53,20 @@ def test_whether_the_other_end_is_traced_here_too():
     assert not named(directory, Side.SERVER).peer_traced
 
 
+def test_a_caller_whose_calls_are_not_all_told_of_is_no_parent():
+    directory = ClusterDirectory(lambda *_: WEB)
+    directory.assign(7, CART)
+    directory.assign(8, WEB)
+    directory.tell(8, True, calls=False)
+    assert not named(directory, Side.SERVER).peer_traced
+    assert named(directory, Side.CLIENT).peer_traced
+    directory.tell(8, True)
+    assert named(directory, Side.SERVER).peer_traced
+    directory.tell(8, False)
+    assert not named(directory, Side.SERVER).peer_traced
+    assert not named(directory, Side.CLIENT).peer_traced
+
+
 def test_whether_the_other_end_is_traced_on_its_own_node():
     asked = []
     directory = ClusterDirectory(lambda *_: WEB, elsewhere=lambda peer: asked.append(peer) or True)

@@ -50,6 +50,8 @@ def test_the_tables_name_settings_only():
         ("udp_ports", "53, 5353,53", (53, 5353)),
         ("udp_ports", ["53"], (53,)),
         ("redact", "Strict", "strict"),
+        ("metrics_export", " otlp+grpc://c ", "otlp+grpc://c"),
+        ("metrics_export", "", ""),
         ("redact", "off", "off"),
         ("trace_by_default", "on", True),
         ("pins", "/sys/fs/bpf/x", Path("/sys/fs/bpf/x")),
@@ -90,6 +92,8 @@ def test_what_can_be_written(name, raw, expected):
         ("hints", "80=ftp", "'ftp' in '80=ftp' is no protocol; known are http, kafka"),
         ("hints", "80=http,80=kafka", "two protocols for one port"),
         ("exports", "smtp://x", "there is no exporter for 'smtp://x'"),
+        ("metrics_export", "jaeger://x", "'jaeger://x' does not fit: write one of otlp"),
+        ("metrics_export", "otlp+http://a@x", "has a user name in it"),
     ],
 )
 def test_what_cannot(name, raw, said):

@@ -13,13 +13,19 @@ import pytest
 from clovisor_py import service as module
 from clovisor_py.control_client import ask
 from clovisor_py.control_socket import Request
+from clovisor_py.errors import UsageError
 from clovisor_py.exporters._fanout import Fanout
+from clovisor_py.exporters._otlp_settings import METRICS
 from clovisor_py.kube.objects import Ref
+from clovisor_py.metrics.red import Red
+from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.protocols._registry import registry
 from clovisor_py.service import HUNG_S, STARTING, Service
 from clovisor_py.snapshot import Pod, Snapshot, State, from_json
 from tests.support.agent_service import Reporting, Served, settings
 from tests.support.fake_cluster import pod
+from tests.support.otlp_receiver import http_receiver
+from tests.support.sessions import session
 
 
 class Node:
@@ -164,3 +170,41 @@ def test_one_that_cannot_start_leaves_nothing_open(service, monkeypatch):
     with pytest.raises(RuntimeError), service:
         pass
     assert not Path(service.path).exists()
+
+
+@pytest.fixture
+def pushing(service, tmp_path):
+    """Makes services with this setting for metrics."""
+    file = File()
+    file.leave_out = lambda name, why: (name, why.endswith(".")) == ("metrics_export", True) and file.forgiving
+
+    def make(url, *, forgiving=False):
+        file.forgiving = forgiving
+        changed = dataclasses.replace(settings(), metrics_export=url)
+        return Service(changed, file, None, dict(registry()), Fanout(()), tmp_path / "p")
+
+    return make
+
+
+def test_metrics_are_pushed_with_what_was_counted_last(pushing):
+    with http_receiver(signal=METRICS) as receiver:
+        served = pushing(f"otlp+http://127.0.0.1:{receiver.port}")
+        served.node.agent.red, served.node.agent.tcp = Red(), Tcp(lambda session: None)
+        with served:
+            served._also(time.monotonic())
+            assert served.control.snapshot.own["metrics points sent"] == 0
+            served.node.agent.red.add(session())
+    [request] = receiver.requests
+    found = {one.name: one for one in request.resource_metrics[0].scope_metrics[0].metrics}
+    assert [point.as_double for point in found["clovisor.calls"].sum.data_points] == [1.0]
+    served.node.agent.excuse = (excused := []).append
+    served._excuse_pages()
+    assert excused and excused[0] >= served._push.cpu_s > 0
+
+
+def test_a_receiver_of_metrics_that_makes_no_sense(pushing, monkeypatch):
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
+    with pytest.raises(UsageError, match="OTEL_METRIC_EXPORT_INTERVAL"):
+        pushing("otlp+http://h")
+    assert pushing("otlp+http://h", forgiving=True)._push is None
+    assert pushing("")._push is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import socket as sockets
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from clovisor_py.cli._until import until
 from clovisor_py.control_socket import DEFAULT_PATH
 from clovisor_py.errors import UsageError
 from clovisor_py.exporters._fanout import Fanout, open_urls
+from clovisor_py.exporters._worker import Ledger
 from clovisor_py.flows.detect import by_any_name
 from clovisor_py.http_endpoint import host_and_port
 from clovisor_py.kernel.heap import share_heap
@@ -29,6 +31,8 @@ from clovisor_py.protocols._plugins import load
 from clovisor_py.service import Service
 from clovisor_py.settings_file import SettingsFile
 from clovisor_py.tracing.sampling import Sampler
+
+log = logging.getLogger(__name__)
 
 NO_SUCH_FILE = "there is no file {}: give --config the settings file, or leave it out."
 
@@ -126,14 +130,24 @@ def _exporters(settings: NodeSettings, file: SettingsFile) -> Fanout:
         return open_these(())
 
 
+def _say_delivered(ledgers: Mapping[str, Ledger]) -> None:
+    """The last words: what became of the sessions that each exporter was given. Nobody scrapes /metrics any more."""
+    for url, ledger in ledgers.items():
+        lost = ", ".join(f"{reason} {count:,}" for reason, count in ledger.dropped.items() if count)
+        said = f"{url} got {ledger.sent:,} of {ledger.offered:,} sessions" + (f" (dropped: {lost})" if lost else "")
+        log.log(logging.WARNING if lost else logging.INFO, "%s.", said)
+
+
 def _run(settings: NodeSettings, file: SettingsFile, protocols: Mapping[str, Protocol], client: Client, socket: Path) -> None:
     try:
         with (
             until(None) as stop,
             _exporters(settings, file) as fanout,
-            Service(settings, file, client, protocols, fanout, socket) as service,
-            stop.work(),
         ):
-            service.run(stop)
+            try:
+                with Service(settings, file, client, protocols, fanout, socket) as service, stop.work():
+                    service.run(stop)
+            finally:
+                _say_delivered(fanout.close())
     finally:
         client.close()

@@ -15,7 +15,7 @@ from clovisor_py.cli._until import INTERRUPTED, until
 from clovisor_py.config import Settings
 from clovisor_py.demo.playground import CLIENT, MAX_RATE, MAX_REQUESTS, Playground
 from clovisor_py.exporters._fanout import open_urls
-from clovisor_py.exporters._registry import parse
+from clovisor_py.exporters._registry import makes_spans, parse
 from clovisor_py.exporters._screen import service_map_lines
 from clovisor_py.kernel.probe import Machine, State, check_jaeger, require_bpffs, require_root
 from clovisor_py.kernel.targets import Veth
@@ -48,14 +48,14 @@ def COMMAND(requests: int, rate: float, output: str, exports: tuple[str, ...]) -
     Examples:
       clovisor demo
       clovisor demo --requests 1000 --rate 100 --export jsonl:demo.jsonl
-      clovisor demo --export jaeger://jaeger.example.org
+      clovisor demo --export otlp+grpc://jaeger.example.org
 
     The exit status is 1 where an exporter did not deliver all, and 130 after Ctrl-C: a demo has an end of its own, and was cut
     short (`trace` has none, and ends with 0).
     """
     require_root()
     require_bpffs()
-    if not _jaeger_hosts(exports) and check_jaeger(Machine()).state is State.OK:
+    if not any(map(makes_spans, exports)) and check_jaeger(Machine()).state is State.OK:
         exports = (*exports, LOCAL_JAEGER)
     settings = Settings()
     with (
@@ -102,7 +102,9 @@ def _closing(report: Report, sent: int, exports: tuple[str, ...]) -> list[str]:
     slowest = report.red.total().slowest
     if slowest is not None:
         lines += [f"  traces: {UI.format(host=host)}{span_of(slowest).trace_id:032x}" for host in jaegers]
-    if not jaegers:
+    if slowest is not None and not jaegers and any(map(makes_spans, exports)):
+        lines.append(f"  the slowest trace: {span_of(slowest).trace_id:032x}")
+    elif not jaegers:
         lines.append("  no Jaeger on this machine: --export jaeger://HOST")
     return lines
 

@@ -22,7 +22,6 @@ from clovisor_py.exporters._otlp_settings import Settings
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
-METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 OPTIONS: Final = (
     ("grpc.primary_user_agent", f"clovisor/{__version__}"),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a failed one that waits
@@ -89,7 +88,7 @@ class GrpcTransport:
             self._channel = grpc.secure_channel(target, credentials, options=OPTIONS)
         else:
             self._channel = grpc.insecure_channel(target, options=OPTIONS)
-        self._export = self._channel.unary_unary(METHOD)
+        self._export = self._channel.unary_unary(settings.signal.method)
 
     def _failed(self, error: grpc.RpcError) -> Reply:
         """The Reply of a call that is not to be made again."""

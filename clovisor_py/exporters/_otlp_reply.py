@@ -1,4 +1,4 @@
-"""What a collector answers: how many spans it rejected, why it takes none, and when to come back.
+"""What a collector answers: how many spans (or points of metrics) it rejected, why it takes none, and when to come back.
 
 A Transport sends one request and answers a Reply, or raises ExportInterrupted where sending the same again may help. Which
 answers those are, the specification says; everything else is not tried again: the collector would say the same once more.
@@ -29,7 +29,7 @@ _LONG: Final = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`rejected` spans of those that were sent, or all of them (`refused`); `why`: the collector's own words, or ours."""
+    """`rejected` spans or points of those sent, or all of them (`refused`); `why`: the collector's own words, or ours."""
 
     rejected: int = 0
     refused: bool = False

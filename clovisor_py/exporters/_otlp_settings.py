@@ -1,10 +1,11 @@
 """Where OTLP goes, and how: what the URL says, and where it says nothing, OpenTelemetry's own variables.
 
-`otlp+grpc://HOST[:4317]` and `otlp+http://HOST[:4318][/v1/traces]`; with `otlps` in place of `otlp`, over TLS. Without a host
-(`otlp+http:`), OTEL_EXPORTER_OTLP_ENDPOINT says where; `otlp:` leaves the protocol to OTEL_EXPORTER_OTLP_PROTOCOL, too. After
-`?` come `compression=gzip`, `timeout=SECONDS`, and for TLS `ca=FILE`, `cert=FILE`, `key=FILE`. Headers are in
-OTEL_EXPORTER_OTLP_HEADERS only: they are secrets, and a URL is shown in logs, metrics and the list of processes.
-Of each variable the one for traces (OTEL_EXPORTER_OTLP_TRACES_…) comes first. A proxy is never used.
+`otlp+grpc://HOST[:4317]` and `otlp+http://HOST[:4318][/v1/traces]` (for metrics `/v1/metrics`); with `otlps` in place of
+`otlp`, over TLS. Without a host (`otlp+http:`), OTEL_EXPORTER_OTLP_ENDPOINT says where; `otlp:` leaves the protocol to
+OTEL_EXPORTER_OTLP_PROTOCOL, too. After `?` come `compression=gzip`, `timeout=SECONDS`, and for TLS `ca=FILE`, `cert=FILE`,
+`key=FILE`. Headers are in OTEL_EXPORTER_OTLP_HEADERS only: they are secrets, and a URL is shown in logs, metrics and the list
+of processes.
+Of each variable the one for the signal (OTEL_EXPORTER_OTLP_TRACES_…, …_METRICS_…) comes first. A proxy is never used.
 
 Specification: https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 """
@@ -16,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from clovisor_py.errors import UsageError
@@ -36,7 +37,6 @@ SYNOPSIS: Final = "otlp[s]+grpc://HOST[:4317], otlp[s]+http://HOST[:4318], otlp:
 PORTS: Final = {GRPC: 4317, HTTP: 4318}
 WEB_PORTS: Final = {"http": 80, "https": 443}
 """Of a variable's URL for HTTP, which is an ordinary one."""
-PATH: Final = "/v1/traces"
 IN_PATH: Final = "/%:@!$&'()*+,;=~"
 """What a path holds as it is; everything else but letters and digits is percent-encoded."""
 TIMEOUT_S: Final = 10.0
@@ -51,14 +51,29 @@ TOKEN: Final = re.compile(r"[a-z0-9_.-]+")
 """A header's name, in what both HTTP and gRPC allow."""
 
 
+class Signal(NamedTuple):
+    """What is sent: how its own variables call it, its usual path for HTTP, and its method for gRPC."""
+
+    word: str
+    path: str
+    method: str
+
+
+TRACES: Final = Signal("TRACES", "/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+METRICS: Final = Signal("METRICS", "/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+
+
 @dataclass(frozen=True)
 class Settings:
-    """One receiver. `path` is for HTTP only; `ca`, `certificate` and `key` are files, empty where there is none."""
+    """One receiver. `path` is for HTTP only, `signal.method` for gRPC.
+
+    `ca`, `certificate` and `key` are files, empty where there is none.
+    """
 
     protocol: str
     host: str
     port: int
-    path: str = PATH
+    path: str = TRACES.path
     tls: bool = False
     gzip: bool = False
     timeout_s: float = TIMEOUT_S
@@ -66,6 +81,7 @@ class Settings:
     ca: str = ""
     certificate: str = ""
     key: str = ""
+    signal: Signal = TRACES
 
     @property
     def place(self) -> str:
@@ -73,13 +89,13 @@ class Settings:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def settings_of(url: ExportUrl, environ: Mapping[str, str]) -> Settings:
+def settings_of(url: ExportUrl, environ: Mapping[str, str], signal: Signal = TRACES) -> Settings:
     """What the URL and the environment say together. Raises UsageError."""
-    variables = _Variables(environ)
+    variables = _Variables(environ, signal)
     protocol, tls = SCHEMES[url.scheme]
     protocol = protocol or variables.protocol()
     _check(url, protocol)
-    host, port, path = url.host, url.port or PORTS[protocol], url.path if url.path.strip("/") else PATH
+    host, port, path = url.host, url.port or PORTS[protocol], url.path if url.path.strip("/") else signal.path
     if not url.host:
         host, port, path, secure = variables.endpoint(protocol)
         tls = tls or secure
@@ -98,6 +114,7 @@ def settings_of(url: ExportUrl, environ: Mapping[str, str]) -> Settings:
         ca=files[0],
         certificate=files[1],
         key=files[2],
+        signal=signal,
     )
 
 
@@ -128,12 +145,12 @@ def _file(url: ExportUrl, variables: _Variables, word: str, variable: str, *, tl
 class _Variables:
     """OTEL_EXPORTER_OTLP_… of the environment; an empty one counts as not set."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
+    def __init__(self, environ: Mapping[str, str], signal: Signal) -> None:
+        self._environ, self._signal = environ, signal
 
     def get(self, name: str) -> tuple[str, str]:
         """The variable that is set, and its value; both empty where none is."""
-        for variable in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+        for variable in (f"OTEL_EXPORTER_OTLP_{self._signal.word}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
             if value := self._environ.get(variable, "").strip():
                 return variable, value
         return "", ""
@@ -148,7 +165,7 @@ class _Variables:
         """Host, port, path and whether TLS is asked for."""
         variable, value = self.get("ENDPOINT")
         if not value:
-            return "localhost", PORTS[protocol], PATH, False
+            return "localhost", PORTS[protocol], self._signal.path, False
         if "://" not in value:
             insecure = self.get("INSECURE")[1].lower() == "true"
             value = f"{'http' if insecure else 'https'}://{value}"
@@ -160,7 +177,13 @@ class _Variables:
         if parts.scheme not in WEB_PORTS or not parts.hostname or "@" in parts.netloc:
             raise UsageError(f"{variable} is not a URL of a collector; write http://HOST:{PORTS[protocol]}.")
         usual = PORTS[GRPC] if protocol == GRPC else WEB_PORTS[parts.scheme]
-        return parts.hostname, port or usual, _path(parts, own="TRACES" in variable), parts.scheme == "https"
+        return parts.hostname, port or usual, self._path(parts, variable), parts.scheme == "https"
+
+    def _path(self, parts: SplitResult, variable: str) -> str:
+        """The variable for this signal alone is the whole URL; the one for all signals is where theirs begin."""
+        if f"_{self._signal.word}_" in variable:
+            return parts.path or "/"
+        return parts.path.rstrip("/") + self._signal.path
 
     def compression(self) -> bool:
         variable, value = self.get("COMPRESSION")
@@ -183,11 +206,6 @@ class _Variables:
                 raise UsageError(f"{variable} has a value of '{name}' that no header can hold; write it in visible ASCII.")
             found[name] = text
         return MappingProxyType(found)
-
-
-def _path(parts: SplitResult, *, own: bool) -> str:
-    """The variable for traces alone is the whole URL; the one for all signals is where theirs begin."""
-    return (parts.path or "/") if own else parts.path.rstrip("/") + PATH
 
 
 def _compression(value: str, where: str) -> bool:

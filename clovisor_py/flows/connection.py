@@ -84,6 +84,9 @@ class Counted:
     turns: int
     retransmissions: int
     zero_windows: int
+    waited_ns: int
+    waits: int
+    """As in Direction; here of turns that were never captured, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,6 @@ def _attributes(asked: Direction, answered: Direction, counted: tuple[Counted, C
     }
     if counted:
         found["clovisor.client.zero_windows"], found["clovisor.server.zero_windows"] = (side.zero_windows for side in counted)
-    if answered.waits:
-        found["clovisor.server.latency_ns"] = answered.waited_ns // answered.waits
+    if server.waits:
+        found["clovisor.server.latency_ns"] = server.waited_ns // server.waits
     return {key: value for key, value in found.items() if value}

@@ -283,7 +283,8 @@ def _build_of(pins: Path) -> int | None:
 
 
 def _counted(side: dict[str, int]) -> Counted:
-    return Counted(side["bytes"], side["segments"], side["turns"], side["retransmits"], side["zero_windows"])
+    told = ("bytes", "segments", "turns", "retransmits", "zero_windows", "waited_ns", "waits")
+    return Counted(*(side[name] for name in told))
 
 
 def _ns_per_kib(bytes_per_s: int) -> int:

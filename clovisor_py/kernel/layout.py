@@ -10,7 +10,7 @@ import struct
 from enum import IntEnum
 from typing import Final
 
-ABI: Final = 1
+ABI: Final = 2
 MAX_PODS: Final = 512
 MAX_SESSIONS: Final = 65536
 RING_BYTES: Final = 8 << 20
@@ -81,11 +81,11 @@ POD_STATE: Final = struct.Struct("=QQ")
 STATS: Final = struct.Struct(f"={COUNTERS + 2 * BUCKETS}Q")
 KEY: Final = struct.Struct("=I16s16sHHHH")
 """ifindex, pod_ip, peer_ip, pod_port, peer_port, transport, pad"""
-SESSION: Final = struct.Struct("=QQQQQII" + 2 * "QQQQQIIIIIIII")
+SESSION: Final = struct.Struct("=QQQQQII" + 2 * "QQQQQQIIIIIIIII4x")
 """cookie, created_ns, due_ns, speaker, state, lost, rtt_us, then two sides"""
 SIDE_FIELDS: Final = (
-    *("first_ns", "last_ns", "turn_ns", "bytes", "high_seq", "segments", "packets", "turns"),
-    *("retransmits", "zero_windows", "captured", "turn_captured", "skipped"),
+    *("first_ns", "last_ns", "turn_ns", "bytes", "high_seq", "waited_ns", "segments", "packets"),
+    *("turns", "retransmits", "zero_windows", "captured", "turn_captured", "skipped", "waits"),
 )
 SIDES_AT: Final = (7, 7 + len(SIDE_FIELDS))
 """Where in SESSION's fields each side begins."""

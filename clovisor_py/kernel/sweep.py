@@ -20,6 +20,7 @@ UDP_IDLE_NS: Final = 10_000_000_000
 """UDP has no end to be seen, and DNS takes a port for each question: twice the 5 s after which a resolver asks again."""
 
 _BOTH_ENDED: Final = layout.FIN_SEEN | layout.FIN_SEEN << 1
+_LAST_FROM_POD, _LAST_TO_POD = (at + layout.SIDE_FIELDS.index("last_ns") for at in layout.SIDES_AT)
 
 Place = tuple[int, bytes, bytes, int, int, int, int]
 """`layout.KEY`, unpacked."""
@@ -67,4 +68,4 @@ def _is_over(place: Place, fields: tuple[int, ...], now: int, idle_ns: int) -> b
     patience = min(idle_ns, UDP_IDLE_NS) if place[5] == IPPROTO_UDP else idle_ns
     if state & layout.RST_SEEN or state & _BOTH_ENDED == _BOTH_ENDED:
         patience = CLOSED_LINGER_NS
-    return now - max(created, fields[8], fields[21]) > patience
+    return now - max(created, fields[_LAST_FROM_POD], fields[_LAST_TO_POD]) > patience

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from clovisor_py.kube import read, resources
+from clovisor_py.kube.agents import Agents, tells_calls
 from clovisor_py.kube.client import Client
 from clovisor_py.kube.hints import hints_for
 from clovisor_py.kube.index import Index
@@ -94,8 +95,9 @@ class Cluster:
         """As decided last; nothing has changed since for those that are here."""
         self._slices: dict[str, dict[Ref, Slice]] = {}
         """By namespace: only slices of a pod's own namespace can have its hints."""
+        self._agents = Agents()
         self._elsewhere: dict[str, bool] = {}
-        """By uid: whether a pod of another node is traced there. As decided since the latest change."""
+        """By uid: whether a pod of another node is to be traced there. As decided since the latest change."""
 
     def __enter__(self) -> Cluster:
         self._watcher.__enter__()
@@ -156,6 +158,7 @@ class Cluster:
                 concerned.add(change.ref)
                 continue
             self.index.apply(change, now)
+            self._agents.apply(change)
             self._spoken.note(change)
             if change.watch == resources.SLICES.plural:
                 addresses.update(self._slice(change))
@@ -218,14 +221,14 @@ class Cluster:
         return self._spoken.version
 
     def traced_elsewhere(self, peer: Workload) -> bool:
-        """Whether the agent of another node traces this pod: it has the same rules, and is taken to run there."""
-        if peer.kind != "pod" or peer.node == self.node:
+        """Whether the agent of another node is there and tells of this pod's calls: it has the same rules."""
+        if peer.kind != "pod" or peer.node == self.node or not self._agents.on(peer.node):
             return False
         known = self._elsewhere.get(peer.uid)
         if known is None:
             found = self.find(Ref("Pod", peer.namespace, peer.name))
             same = found is not None and found.uid == peer.uid
-            known = found is not None and same and self._decide(found).traced and not why_not(found, found.node)
+            known = found is not None and same and tells_calls(self._decide(found)) and not why_not(found, found.node)
             self._elsewhere[peer.uid] = known
         return known
 

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 Json = Mapping[str, Any]
-RESOURCE: Final = "resource.opentelemetry.io/"
-"""Of the annotations by which a pod says its own attributes of OpenTelemetry's resource."""
+SERVICE_NAME: Final = "resource.opentelemetry.io/service.name"
+SERVICE_VERSION: Final = "resource.opentelemetry.io/service.version"
+"""Annotations by which a pod says these attributes of OpenTelemetry's Resource itself."""
+_INSTANCE: Final = "app.kubernetes.io/instance"
+_NAME: Final = "app.kubernetes.io/name"
+_VERSION: Final = "app.kubernetes.io/version"
+"""Kubernetes' recommended labels, which say them where no annotation does."""
 
 
 class Ref(NamedTuple):
@@ -57,17 +62,19 @@ class Pod(NamedTuple):
     """Container id (without the runtime's prefix) to name."""
     only_container: str = ""
     """Its name, where the pod never has another one."""
+    agent: bool = False
+    """It is one of ours, and ready."""
 
     @property
     def service_name(self) -> str:
         """`service.name`, where the pod says one, in the OpenTelemetry operator's order: annotation, instance, name."""
-        said = self.annotations.get(RESOURCE + "service.name") or self.labels.get("app.kubernetes.io/instance")
-        return said or self.labels.get("app.kubernetes.io/name", "")
+        labels = self.labels
+        return self.annotations.get(SERVICE_NAME) or labels.get(_INSTANCE) or labels.get(_NAME, "")
 
     @property
     def service_version(self) -> str:
         """`service.version`, where the pod says one."""
-        return self.annotations.get(RESOURCE + "service.version") or self.labels.get("app.kubernetes.io/version", "")
+        return self.annotations.get(SERVICE_VERSION) or self.labels.get(_VERSION, "")
 
 
 class Service(NamedTuple):

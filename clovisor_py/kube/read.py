@@ -14,14 +14,17 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
 
-from clovisor_py.kube.objects import RESOURCE, Json, Owner, Pod, Port, Ref, Service, Slice
+from clovisor_py.kube.objects import SERVICE_NAME, SERVICE_VERSION, Json, Owner, Pod, Port, Ref, Service, Slice
 
 PREFIX: Final = "clovisor.io/"
 """Of the labels and annotations that are ours: of annotations, and of most owners' labels, only these are kept."""
 SHARED: Final = 2048
 """Values that each memory holds: more than a cluster has nodes and namespaces, less than a megabyte."""
 
-_OF_PODS: Final = (PREFIX, RESOURCE + "service.name", RESOURCE + "service.version")
+AGENT: Final = ("app.kubernetes.io/name", "clovisor")
+"""The label of an agent's pod: its DaemonSet in the manifests selects by it."""
+
+_OF_PODS: Final = (PREFIX, SERVICE_NAME, SERVICE_VERSION)
 """Annotations of pods that are kept."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _KEEP_ALL_LABELS: Final = frozenset({"Namespace", "Node"})
@@ -50,6 +53,7 @@ def pod(json: Json) -> Pod:
         ports=_shared_ports(tuple(_container_ports(spec))),
         containers=dict(_containers(status)),
         only_container=_only_container(spec),
+        agent=_is_agent(meta, spec, status),
     )
 
 
@@ -116,6 +120,14 @@ def _controller(meta: Mapping[str, Any], namespace: str) -> Ref | None:
         if one.get("controller") is True and kind and name:
             return _shared_ref(kind, "" if kind in _CLUSTER_SCOPED else namespace, name)
     return None
+
+
+def _is_agent(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Of ours, ready, and not about to end. Others may carry the label, but are not on the host's network."""
+    label, value = AGENT
+    if _map(meta, "labels").get(label) != value or spec.get("hostNetwork") is not True or _text(meta, "deletionTimestamp"):
+        return False
+    return any(_text(one, "type") == "Ready" and _text(one, "status") == "True" for one in _maps(status, "conditions"))
 
 
 def _containers(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -38,10 +38,17 @@ class Workload:
 
     @property
     def title(self) -> str:
-        """What it is called, in spans and metrics alike: the first that is known in the order of the OpenTelemetry operator.
+        """What people call it: its Service; without one, what owns it (replicas are alike); else its own name.
 
-        That is what the pod says itself, else what owns it (replicas are alike), else its own name. Behind which Kubernetes
-        Service it is depends on how it was called, so that is an attribute, and no name.
+        So metrics and tables name it: two workloads of one namespace are never one, which `called` cannot promise.
+        """
+        return self.service or self.owner.partition("/")[2] or self.name
+
+    @property
+    def called(self) -> str:
+        """`service.name` of its spans, in the order of the OpenTelemetry operator: what the pod says, its owner, its own name.
+
+        Helm puts one `app.kubernetes.io/instance` on all that belongs to a release, which then is one service in traces.
         """
         return self.service_name or self.owner.partition("/")[2] or self.name
 

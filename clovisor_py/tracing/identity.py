@@ -37,7 +37,7 @@ def of_own(own: Workload) -> Mapping[str, str]:
 @lru_cache(REMEMBERED)
 def of_peer(other: Workload) -> Mapping[str, str]:
     """Of the other end; only what is known."""
-    named = {"service.peer.name": other.title, "service.peer.namespace": other.namespace}
+    named = {"service.peer.name": other.called, "service.peer.namespace": other.namespace}
     return _known(named | {PEER + key: value for key, value in _kubernetes(other).items()})
 
 

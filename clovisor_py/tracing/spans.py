@@ -113,7 +113,7 @@ def span_of(session: Session) -> Span:
 def _service(session: Session) -> str:
     """The observed pod's: spans are told by the one who was watched."""
     own = identity.observed(session)
-    return (own and own.title) or (session.client if session.side is Side.CLIENT else session.server).ip
+    return (own and own.called) or (session.client if session.side is Side.CLIENT else session.server).ip
 
 
 def _parent(session: Session, context: TraceContext | None) -> int:

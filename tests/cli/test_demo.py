@@ -22,5 +22,14 @@ def test_the_traces_are_where_they_were_sent(urls: tuple[str, ...], hosts: list[
     assert links == [f"  traces: http://{host}:16686/trace/{span_of(slowest).trace_id:032x}" for host in hosts]
 
 
+def test_where_spans_go_elsewhere_the_trace_is_named() -> None:
+    """What takes OTLP may show traces anywhere."""
+    slowest = report().red.total().slowest
+    assert slowest is not None
+    said = _closing(report(), 0, ("otlp+grpc://collector",))
+    assert said[-1] == f"  the slowest trace: {span_of(slowest).trace_id:032x}"
+    assert "Jaeger" not in "".join(said)
+
+
 def test_without_a_jaeger_it_is_said_how() -> None:
     assert _closing(report(), 0, ("jsonl:jaeger",))[-1] == "  no Jaeger on this machine: --export jaeger://HOST"

@@ -3,7 +3,7 @@
 import pytest
 
 from clovisor_py.errors import UsageError
-from clovisor_py.exporters._otlp_settings import GRPC, HTTP, settings_of
+from clovisor_py.exporters._otlp_settings import GRPC, HTTP, METRICS, TRACES, settings_of
 from clovisor_py.exporters._registry import forms, parse
 
 E = "OTEL_EXPORTER_OTLP_"
@@ -54,6 +54,21 @@ def test_variables_say_where(variables, place):
     assert (settings.protocol, settings.host, settings.port, settings.tls) == (*place[:3], place[4])
     if settings.protocol == HTTP:
         assert settings.path == place[3]
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "path"),
+    [
+        ("otlp+http://h", {}, "/v1/metrics"),
+        ("otlp+http://h/in", {}, "/in"),
+        ("otlp:", {"ENDPOINT": "http://c/base", "TRACES_ENDPOINT": "http://t/x"}, "/base/v1/metrics"),
+        ("otlp:", {"ENDPOINT": "http://c/base", "METRICS_ENDPOINT": "http://c/own"}, "/own"),
+    ],
+)
+def test_metrics_have_variables_and_a_path_of_their_own(url, variables, path):
+    settings = settings_of(parse(url), {E + name: value for name, value in variables.items()}, METRICS)
+    assert (settings.path, settings.host != "t", settings.signal) == (path, True, METRICS)
+    assert made(url, **variables).signal is TRACES
 
 
 def test_the_url_comes_first():

@@ -36,12 +36,13 @@ def test_an_encrypted_connection_is_one_session_with_its_turns_and_latency():
 def test_an_answer_that_only_the_kernel_saw_is_told_with_its_bytes():
     class Below(NoControl):
         def counted(self, connection):
-            return Counted(7000, 5, 1, 0, 0), Counted(500, 1, 1, 0, 0)
+            return Counted(7000, 5, 2, 0, 0, 9 * MS, 2), Counted(500, 1, 1, 0, 0, 0, 0)
 
     talk = Conversation().handshake().client(b"\x00" * 500).close()
     (whole,), _ = run(talk, control=Below())
     assert (whole.request.bytes, whole.response.bytes, whole.ttfb_ns) == (500, 7000, None)
     assert whole.response.time_ns == whole.request.time_ns
+    assert whole.attributes["clovisor.server.latency_ns"] == 9 * MS // 2
 
 
 def test_retransmissions_are_counted_once_each_and_their_bytes_never():

@@ -363,7 +363,7 @@ def test_unknown_bytes_make_an_opaque_flow_that_is_only_counted():
             told.append((flow_id, mode))
 
         def counted(self, connection):
-            return (Counted(7, 2, 2, 1, 0), Counted(3, 1, 1, 0, 4)) if connection.flow_id == "flow" else None
+            return (Counted(7, 2, 2, 1, 0, 0, 0), Counted(3, 1, 1, 0, 4, 500, 1)) if connection.flow_id == "flow" else None
 
     engine = pipeline(control=Kernel())
     talk = Conversation(server_port=443).handshake().client(b"\x16\x03\x01hello").server(b"\x16\x03\x03").client(b"x").close()

@@ -155,7 +155,16 @@ def test_only_this_nodes_pods_are_watched_whole():
     assert len(found) == 12
 
 
+def put_agent(cluster, node="n2", old=None, ready=True):
+    """An agent's pod as it is now."""
+    new = pod(f"clovisor-{node}", "clovisor", ("192.0.2.2",), node=node, host_network=True, agent=ready)
+    put(cluster, "pods", new, old)
+    cluster.take()
+    return new
+
+
 def test_a_pod_of_another_node_is_traced_there_by_the_same_rules(cluster):
+    put_agent(cluster)
     far = pod("far", ips=("10.1.0.1",), node="n2", labels=TRACE)
     known = {far.ref: far}
     cluster._watcher.known = lambda watch, ref: known.get(ref)
@@ -167,7 +176,30 @@ def test_a_pod_of_another_node_is_traced_there_by_the_same_rules(cluster):
     assert not cluster.traced_elsewhere(Workload("gone", "shop", "n2", kind="pod", uid="uid-gone"))
 
 
+def test_nobody_traces_it_where_no_agent_is_ready(cluster):
+    far = pod("far", ips=("10.1.0.1",), node="n2", labels=TRACE)
+    cluster._watcher.known = lambda watch, ref: far
+    named = Workload("far", "shop", "n2", kind="pod", uid="uid-far")
+    put_agent(cluster, node="n3")
+    assert not cluster.traced_elsewhere(named)
+    agent = put_agent(cluster)
+    assert cluster.traced_elsewhere(named)
+    agent = put_agent(cluster, old=agent, ready=False)
+    assert not cluster.traced_elsewhere(named)
+    put_agent(cluster, old=agent)
+    assert cluster.traced_elsewhere(named)
+
+
+@pytest.mark.parametrize("said", [{"clovisor.io/capture": "none"}, {"clovisor.io/egress": "10.0.0.5:5432"}])
+def test_nobody_counts_on_calls_that_are_not_all_read(cluster, said):
+    far = pod("far", ips=("10.1.0.1",), node="n2", labels=TRACE, annotations=said)
+    cluster._watcher.known = lambda watch, ref: far
+    put_agent(cluster)
+    assert not cluster.traced_elsewhere(Workload("far", "shop", "n2", kind="pod", uid="uid-far"))
+
+
 def test_what_was_decided_of_it_lasts_until_something_changes(cluster):
+    put_agent(cluster)
     far = pod("far", ips=("10.1.0.1",), node="n2")
     known = {far.ref: far}
     cluster._watcher.known = lambda watch, ref: known.get(ref)
@@ -184,3 +216,9 @@ def test_what_was_decided_of_it_lasts_until_something_changes(cluster):
     known[far.ref] = far
     cluster.set_rules(Rules(default=True, names=NAMES))
     assert cluster.traced_elsewhere(named)
+
+
+def test_what_a_pod_of_this_node_says_of_itself_goes_with_it(cluster):
+    said = {"app.kubernetes.io/name": "basket", "app.kubernetes.io/version": "1.2"}
+    found = cluster.workload(pod(labels=TRACE | said, owner=Ref("Deployment", "shop", "cart")))
+    assert (found.owner, found.called, found.service_version) == ("deployment/cart", "basket", "1.2")

@@ -337,6 +337,19 @@ def test_a_service_with_replicas_behind_it_has_their_owner():
     assert web_cluster().who("10.96.0.7", 80).kind == "service"
 
 
+def test_what_pods_say_of_themselves_goes_with_them():
+    cluster = web_cluster("a", "b")
+    version, key = {"app.kubernetes.io/version": "1.2"}, "app.kubernetes.io/name"
+    held = cluster.known[Ref("Pod", "shop", "a")]
+    assert (cluster.who("10.0.0.0").service_name, cluster.who("10.0.0.0").called) == ("", "cart")
+    cluster.put(held._replace(labels={key: "basket", **version}))
+    found = cluster.who("10.0.0.0")
+    assert (found.service_name, found.service_version, found.called) == ("basket", "1.2", "basket")
+    assert cluster.who("10.96.0.7", 80).called == "cart"  # of two replicas only one says so
+    cluster.put(cluster.known[Ref("Pod", "shop", "b")]._replace(labels={key: "basket"}))
+    assert cluster.who("10.96.0.7", 80).called == "basket"
+
+
 def test_a_node_port_leads_to_the_port_that_it_stands_for():
     cluster = web_cluster("a")
     cluster.put(node("n1", "10.1.0.1"))

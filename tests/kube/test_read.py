@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +57,34 @@ def test_a_pod():
         ports=(Port(80, "http"), Port(53, "", "UDP"), Port(15001)),
         containers={"abc": "web", "def": "side"},
     )
+
+
+READY = {"type": "Ready", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "on_host", "deleted", "conditions", "expected"),
+    [
+        ({"app.kubernetes.io/name": "clovisor"}, True, None, [READY], True),
+        ({"app.kubernetes.io/name": "other"}, True, None, [READY], False),
+        ({}, True, None, [READY], False),
+        ({"app.kubernetes.io/name": "clovisor"}, False, None, [READY], False),
+        ({"app.kubernetes.io/name": "clovisor"}, True, "2026-01-02T03:04:05Z", [READY], False),
+        ({"app.kubernetes.io/name": "clovisor"}, True, None, [READY | {"status": "False"}], False),
+        ({"app.kubernetes.io/name": "clovisor"}, True, None, [{"type": "Initialized", "status": "True"}], False),
+        ({"app.kubernetes.io/name": "clovisor"}, True, None, None, False),
+    ],
+)
+def test_an_agent_that_is_ready(labels, on_host, deleted, conditions, expected):
+    meta = {"name": "x", "labels": labels, "deletionTimestamp": deleted}
+    json = {"metadata": meta, "spec": {"hostNetwork": on_host}, "status": {"conditions": conditions}}
+    assert read.pod(json).agent is read.peer(json).agent is expected
+
+
+def test_the_manifests_agent_is_known_as_one():
+    manifest = Path(__file__).parents[2] / "manifests" / "base" / "daemonset.yaml"
+    template = yaml.safe_load(manifest.read_text())["spec"]["template"]
+    assert read.pod({**template, "status": {"conditions": [READY]}}).agent
 
 
 OTEL = "resource.opentelemetry.io/service"

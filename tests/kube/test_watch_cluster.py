@@ -220,5 +220,5 @@ def test_the_index_names_what_the_server_knows(client, shop):
     assert found is not None
     assert (found.name, found.namespace, found.service, found.node) == ("web-1", shop, "web", "n1")
     assert found.uid == made["metadata"]["uid"]
-    service = index.resolve(ip, 80, time.time_ns())
-    assert service is not None and (service.name, service.kind) == ("web", "service")
+    behind = index.resolve(ip, 80, time.time_ns())
+    assert behind is not None and (behind.name, behind.kind, behind.service) == ("web-1", "pod", "web")

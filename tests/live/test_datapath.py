@@ -243,7 +243,7 @@ def test_pins_of_another_abi_or_not_all_there_are_no_build(settings, monkeypatch
     pins = settings.pins
     with Datapath(settings) as datapath:
         assert _build_of(pins) == compile.build_id()
-        monkeypatch.setattr(layout, "ABI", 2)
+        monkeypatch.setattr(layout, "ABI", layout.ABI + 1)
         assert _build_of(pins) is None
         monkeypatch.undo()
         (pins / "sessions").unlink()

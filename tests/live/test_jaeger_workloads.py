@@ -65,8 +65,8 @@ def test_both_ends_and_the_call_between_them(bench: tuple[Operator, Jaeger, Exit
         spans = store.wait(lambda: _pair(store))
     assert spans, "no trace of the call came"
     by_service = {span["process"]["serviceName"]: span for span in spans}
-    assert set(by_service) == {"front", "shopper"}
-    server, caller = by_service["front"], by_service["shopper"]
+    assert set(by_service) == {"web", "shopper"}
+    server, caller = by_service["web"], by_service["shopper"]
     assert (tags(server)["span.kind"], tags(caller)["span.kind"]) == ("server", "client")
     assert server["references"][0]["spanID"] == caller["spanID"]
     for span in spans:
@@ -75,13 +75,13 @@ def test_both_ends_and_the_call_between_them(bench: tuple[Operator, Jaeger, Exit
         assert began * 1e6 - 1e5 < span["startTime"] < ended * 1e6 + 1e5  # of two clocks' reading
     _check_ends(tags(server), server_name, "web", client_name, "shopper")
     _check_ends(tags(caller), client_name, "shopper", server_name, "web")
-    assert (tags(server)["service.peer.name"], tags(caller)["service.peer.name"]) == ("shopper", "front")
+    assert (tags(server)["service.peer.name"], tags(caller)["service.peer.name"]) == ("shopper", "web")
     assert (tags(server)["k8s.service.name"], tags(caller)["clovisor.peer.k8s.service.name"]) == ("front", "front")
 
 
 def _pair(store: Jaeger) -> list[dict[str, Any]]:
     """The spans of the trace of the call, once both are there."""
-    for trace in store.get("/api/traces?service=front") or []:
+    for trace in store.get("/api/traces?service=web") or []:
         if len(trace["spans"]) == 2:
             return store.spans(int(trace["traceID"], 16))
     return []

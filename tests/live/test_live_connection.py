@@ -48,7 +48,7 @@ def bytes_of(session: Json) -> tuple[int, int]:
 
 def test_an_unknown_protocol_is_counted(live: Live) -> None:
     """Turns, bytes and latency, though nothing is captured any more once nobody knows what it is."""
-    truth = Truth()
+    truth, beyond = Truth(), list[float]()
     for turns, size in ((1, 10), (7, 5000), (50, 100), (3, 400_000)):
         client = live.dial(ECHO)
         own = number(client)
@@ -63,7 +63,9 @@ def test_an_unknown_protocol_is_counted(live: Live) -> None:
         if size < BLOCK // 10:  # else the echo begins before the end
             turned = (attributes["clovisor.client.turns"], attributes["clovisor.server.turns"])
             assert turned == (turns + 1, turns)
-            assert abs(attributes["clovisor.server.latency_ns"] - statistics.median(latencies)) < 1_000_000
+            beyond.append(statistics.mean(latencies) - attributes["clovisor.server.latency_ns"])
+    assert min(beyond) >= 0, "the veth is nearer to the server than its client is"
+    assert statistics.median(beyond) < 1_000_000
     live.check(truth)
 
 

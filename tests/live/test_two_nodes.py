@@ -7,72 +7,84 @@ call see different servers. Nothing tells one agent what the other has seen.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+pytest.importorskip("grpc")
+
+from clovisor_py.demo.bookinfo import CALLS, PRODUCTS
 from clovisor_py.demo.calls import PORT
 from tests.live.test_agent_cluster import Operator
 from tests.support.jaeger import Jaeger, jaeger
+from tests.support.live_grpc_peer import calls
+from tests.support.live_web import module
 from tests.support.netns import Pod
 from tests.support.servers import Place, Recipe, serving
 from tests.support.services import deployment, iptables, run_pods, service, until
-from tests.support.two_nodes import NAMESPACE, Agent, Node, two_nodes
+from tests.support.two_nodes import NAMESPACE, Node, agents, two_nodes
 
 pytestmark = [pytest.mark.live, pytest.mark.cluster, pytest.mark.jaeger, pytest.mark.slow]
 SHOP = "shop"
-REDIS_PORT = 7000
-CALLS = {"productpage": ("details", "reviews"), "reviews": ("ratings",), "ratings": (), "details": ()}
-WHERE = {"client": 1, "details": 1, "reviews": 1, "productpage": 2, "ratings": 2, "cache": 2}
-"""Each Deployment, and its node: every call of the page but that for details crosses from one node to the other."""
+WHERE = {"client": 1, "details": 1, "reviews": 1, "productpage": 2, "ratings": 2, "cache": 2, "echo": 2}
+"""Each Deployment, and its node: every call crosses from one node to the other."""
+PORTS = dict.fromkeys(CALLS, (PORT, PORT)) | {"cache": (7000, 6379), "echo": (8202, 8201)}
+"""Of each Service, and of the pod behind it."""
+PAGES = 8
+MOST = 1000
+"""Traces that Jaeger is asked for."""
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e{:04x}", "00f067aa0ba902b7"
 Span = dict[str, Any]
 
 
 @dataclass
 class Town:
-    """Six pods on two nodes, and their Services."""
+    """Seven pods on two nodes, and their Services."""
 
     kubectl: Operator
     store: Jaeger
     nodes: dict[int, Node]
     pods: dict[str, Pod] = field(default_factory=dict)
     cluster_ips: dict[str, str] = field(default_factory=dict)
-    asked: int = 0
+    node_port: int = 0
+    """Of ratings, on each node."""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def call(self, name: str, ip: str = "", **headers: str) -> str:
+    def call(self, name: str, ip: str = "", port: int = PORT, **headers: str) -> str:
         """The client asks a service, by default at its Service's address, for a path that nobody has asked for before."""
-        self.asked += 1
-        path = f"/{name}/{50 * self.asked}"  # bookinfo's product 0
+        path = f"/{name}/{PRODUCTS * next(self.numbers)}"  # of product 0
         where = ip or self.cluster_ips[name]
-        assert self.pods["client"].call(lambda: fetch(where, path, headers)) == 200
+        assert self.pods["client"].call(lambda: fetch(where, port, path, headers)) == 200
         return path
 
     def trace_of(self, path: str, count: int) -> list[Span]:
         """All spans of the one trace that has this path, as soon as there are so many."""
-        return self.traces(lambda span: tags(span).get("url.path") == path, count)
+        (trace,) = self.traces("ratings", lambda span: tags(span).get("url.path") == path, count)
+        return trace
 
-    def traces(self, about: Callable[[Span], bool], count: int) -> list[Span]:
-        """All spans of all traces with such a span; there is to be one such trace."""
+    def traces(self, name: str, about: Callable[[Span], bool], count: int) -> list[list[Span]]:
+        """The spans, so many in all, of each trace in which the client or this service has such a span."""
 
         def look() -> list[list[Span]]:
             ids = set()
-            for name in WHERE:
-                for trace in self.store.get(f"/api/traces?service={name}&limit=500") or []:
+            for who in ("client", name):
+                for trace in self.store.get(f"/api/traces?service={who}&limit={MOST}") or []:
                     ids |= {span["traceID"] for span in trace["spans"] if about(span)}
             return [self.store.spans(int(one, 16)) for one in ids]
 
-        found = self.store.wait(lambda: (them := look()) and sum(map(len, them)) >= count and them)
-        assert found and len(found) == 1, f"{found or look()}"
-        assert len(found[0]) == count, found[0]
-        return list(found[0])
+        self.store.wait(lambda: sum(map(len, look())) >= count)
+        found = look()
+        assert sum(map(len, found)) == count, found
+        return found
 
     def agent_pod(self, number: int, *, ready: bool) -> None:
         """What the DaemonSet's controller and the kubelet say of the agent there."""
@@ -81,15 +93,9 @@ class Town:
         name = f"clovisor-{number}"
         self.kubectl("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", patch)
 
-    @contextmanager
-    def agents(self, folder: Path, *schemes: str) -> Iterator[tuple[Agent, Agent]]:
+    def agents(self, folder: Path, *schemes: str) -> AbstractContextManager[None]:
         """One on each node, which export so."""
-        with ExitStack() as stack:
-            first, second = (
-                stack.enter_context(self.nodes[number].agent(folder / str(number), scheme))
-                for number, scheme in zip((1, 2), schemes, strict=True)
-            )
-            yield first, second
+        return agents(folder, *zip(self.nodes.values(), schemes, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +119,17 @@ def _furnish(town: Town, stack: ExitStack) -> None:
     kubectl("label", "namespace", SHOP, "clovisor.io/trace=true")
     for number, node in town.nodes.items():
         kubectl("create", "-f", "-", given=_agent_pod(number, node.name))
+        town.agent_pod(number, ready=True)
     for name, number in WHERE.items():
         pod = town.pods[name] = stack.enter_context(town.nodes[number].pod(name))
         bodies = [deployment(name, SHOP, f"n{number}")]
-        if name == "cache":
-            bodies.append(service(name, SHOP, name, REDIS_PORT, 6379))
-        elif name in CALLS:
-            bodies.append(service(name, SHOP, name, PORT, PORT))
+        if name in PORTS:
+            bodies.append(service(name, SHOP, name, *PORTS[name], type="NodePort" if name == "ratings" else "ClusterIP"))
         kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": bodies})
         run_pods(kubectl, SHOP, name, [pod.ipv4])
-    listed = json.loads(kubectl("get", "services", "-n", SHOP, "-o", "json"))["items"]
-    town.cluster_ips = {one["metadata"]["name"]: one["spec"]["clusterIP"] for one in listed}
+    specs = {name: json.loads(kubectl("get", "service", name, "-n", SHOP, "-o", "json"))["spec"] for name in PORTS}
+    town.cluster_ips = {name: spec["clusterIP"] for name, spec in specs.items()}
+    town.node_port = specs["ratings"]["ports"][0]["nodePort"]
     _start_servers(town, stack)
     targets = {f"--to-destination {town.pods[name].ipv4}:" for name in town.cluster_ips}
     for node in town.nodes.values():
@@ -135,6 +141,7 @@ def _furnish(town: Town, stack: ExitStack) -> None:
 
 def _start_servers(town: Town, stack: ExitStack) -> None:
     stack.enter_context(serving(town.pods["cache"], "redis"))
+    stack.enter_context(serving(town.pods["echo"], module("tests.support.live_grpc_peer", "server"), port=PORTS["echo"][1]))
     for name, callees in CALLS.items():
         peers = [f"--peer={callee}={town.cluster_ips[callee]}" for callee in callees]
 
@@ -151,8 +158,8 @@ def _agent_pod(number: int, node: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def fetch(ip: str, path: str, headers: dict[str, str]) -> int:
-    connection = http.client.HTTPConnection(ip, PORT, timeout=10)
+def fetch(ip: str, port: int, path: str, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(ip, port, timeout=10)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     answer.read()
@@ -161,13 +168,15 @@ def fetch(ip: str, path: str, headers: dict[str, str]) -> int:
 
 
 def ping(ip: str) -> None:
-    with socket.create_connection((ip, REDIS_PORT), timeout=10) as connection:
+    with socket.create_connection((ip, PORTS["cache"][0]), timeout=10) as connection:
         connection.sendall(b"*1\r\n$4\r\nPING\r\n")
         assert connection.recv(100) == b"+PONG\r\n"
 
 
 def tags(span: Span) -> dict[str, Any]:
-    return {tag["key"]: tag["value"] for tag in span["tags"]} | {tag["key"]: tag["value"] for tag in span["process"]["tags"]}
+    """What it says, and (of the spans of `Jaeger.spans`) what its resource says."""
+    both = [*span["tags"], *span.get("process", {}).get("tags", ())]
+    return {tag["key"]: tag["value"] for tag in both}
 
 
 def parent(span: Span) -> str:
@@ -178,12 +187,12 @@ def parent(span: Span) -> str:
 
 
 def check_call(spans: list[Span], caller: str, called: str, address: str, pod: Pod) -> tuple[Span, Span]:
-    """The client's span from its node above the server's from the other, each with the server's address as it is seen there."""
+    """The client's span above the server's, each from its own node; `address` was called, and `pod` is where it called from."""
     server, client = sorted(spans, key=lambda one: str(tags(one)["span.kind"]), reverse=True)
     assert [tags(one)["span.kind"] for one in (client, server)] == ["client", "server"]
     assert [one["process"]["serviceName"] for one in (client, server)] == [caller, called]
     assert [tags(one)["k8s.node.name"] for one in (client, server)] == [f"n{WHERE[name]}" for name in (caller, called)]
-    assert [tags(one)["server.address"] for one in (client, server)] == [address, pod.ipv4]
+    assert [tags(one)["network.peer.address"] for one in (client, server)] == [address, pod.ipv4]
     assert tags(client)["service.peer.name"] == called and tags(server)["service.peer.name"] == caller
     assert parent(server) == client["spanID"] != server["spanID"]
     return client, server
@@ -192,11 +201,75 @@ def check_call(spans: list[Span], caller: str, called: str, address: str, pod: P
 @pytest.mark.parametrize("schemes", [("jaeger", "otlp+grpc"), ("otlp+grpc", "jaeger")])
 def test_one_request_without_a_context(town: Town, tmp_path: Path, schemes: tuple[str, str]) -> None:
     """Through DNAT and without; whichever way each agent exports, the ids are the same."""
-    for number in town.nodes:
-        town.agent_pod(number, ready=True)
-    server = town.pods["ratings"]
     with town.agents(tmp_path, *schemes):
-        for address in (town.cluster_ips["ratings"], server.ipv4):
+        for address in (town.cluster_ips["ratings"], town.pods["ratings"].ipv4):
             path = town.call("ratings", address)
-            client, _ = check_call(town.trace_of(path, 2), "client", "ratings", address, server)
+            client, _ = check_call(town.trace_of(path, 2), "client", "ratings", address, town.pods["client"])
             assert parent(client) == ""
+
+
+def test_protocols_without_a_context(town: Town, tmp_path: Path) -> None:
+    """A command of Redis, and all kinds of gRPC calls, many at once on one connection: two spans each, and no others."""
+    client, redis, grpc = town.pods["client"], town.cluster_ips["cache"], town.cluster_ips["echo"]
+    with town.agents(tmp_path, "otlp+grpc", "jaeger"):
+        client.call(lambda: ping(redis))
+        made = {one["method"] for one in client.call(lambda: calls((grpc, PORTS["echo"][0]), "usual"))}
+        (pinged,) = town.traces("cache", lambda span: tags(span).get("db.operation.name") == "PING", 2)
+        called = town.traces("echo", lambda span: "rpc.method" in tags(span), 2 * len(made))
+    for name, address, spans in (("cache", redis, pinged), *(("echo", grpc, each) for each in called)):
+        above, _ = check_call(spans, "client", name, address, client)
+        assert parent(above) == ""
+    assert {"/" + str(tags(spans[0])["rpc.method"]) for spans in called} == made
+
+
+def test_a_context_that_three_services_forward(town: Town, tmp_path: Path) -> None:
+    """None of them makes spans, so each call's context is the one that the client sent. Several pages at once."""
+    traces = [TRACE.format(number) for number in range(1, PAGES + 1)]
+    with town.agents(tmp_path, "jaeger", "otlp+grpc"):
+        with ThreadPoolExecutor(PAGES) as pool:
+            list(pool.map(lambda trace: town.call("productpage", traceparent=f"00-{trace}-{PARENT}-01"), traces))
+        for trace in traces:
+            town.store.wait(lambda trace=trace: len(town.store.spans(int(trace, 16))) >= 8)
+            check_page(town, town.store.spans(int(trace, 16)))
+
+
+def check_page(town: Town, spans: list[Span]) -> None:
+    """A call and what it led to, by the services' own plan; the client's span hangs where its context says."""
+    assert len({span["spanID"] for span in spans}) == len(spans) == 8
+    above: dict[str, str] = {}
+    for caller, called in (("client", "productpage"), *((one, each) for one, several in CALLS.items() for each in several)):
+        pair = [one for one in spans if {tags(one)["service.peer.name"], one["process"]["serviceName"]} == {caller, called}]
+        client, server = check_call(pair, caller, called, town.cluster_ips[called], town.pods[caller])
+        assert parent(client) == above.get(caller, PARENT)
+        assert tags(client).get("clovisor.unlinked") == (None if caller in above else "none")
+        above[called] = server["spanID"]
+
+
+def test_a_masqueraded_caller(town: Town, tmp_path: Path) -> None:
+    """A port of either node is called in that node's name: the ids cannot be the same, so nobody claims to know the other's."""
+    with town.agents(tmp_path, "jaeger", "otlp+grpc"):
+        paths = [town.call("ratings", node.ip, town.node_port) for node in town.nodes.values()]
+        context = {"traceparent": f"00-{TRACE.format(PAGES + 1)}-{PARENT}-01"}
+        with_context = town.call("ratings", town.nodes[2].ip, town.node_port, **context)
+        for path in paths:
+            traces = town.traces("ratings", lambda span, path=path: tags(span).get("url.path") == path, 2)
+            assert [parent(span) for spans in traces for span in spans] == ["", ""]
+            assert len(traces) == 2
+        assert [parent(span) for span in town.trace_of(with_context, 2)] == [PARENT, PARENT]
+
+
+def test_the_other_nodes_agent_is_away_starts_and_is_ready(town: Town, tmp_path: Path) -> None:
+    """A span that nobody will send is nobody's parent; both agents' spans are one trace all the same."""
+    first, second = town.nodes[1], town.nodes[2]
+    town.agent_pod(1, ready=False)
+    with agents(tmp_path, (second, "otlp+grpc")):
+        (server,) = town.trace_of(town.call("ratings"), 1)
+        assert (tags(server)["span.kind"], parent(server)) == ("server", "")
+        (server,) = town.trace_of(town.call("ratings", traceparent=f"00-{TRACE.format(PAGES + 2)}-{PARENT}-01"), 1)
+        assert (tags(server)["span.kind"], parent(server)) == ("server", PARENT)
+        with agents(tmp_path, (first, "otlp+grpc")):
+            assert {parent(span) for span in town.trace_of(town.call("ratings"), 2)} == {""}
+            town.agent_pod(1, ready=True)
+            until(lambda: town.trace_of(town.call("ratings"), 2), lambda spans: any(map(parent, spans)))
+            path = town.call("ratings")
+            check_call(town.trace_of(path, 2), "client", "ratings", town.cluster_ips["ratings"], town.pods["client"])

@@ -16,12 +16,11 @@ from tests.support.sessions import pod
 
 MAPPED = b"\0" * 10 + b"\xff\xff"
 POD, PEER = MAPPED + bytes([10, 0, 0, 2]), MAPPED + bytes([10, 0, 0, 9])
-WORDS = SESSION.size  # the format has no padding: fields are what unpack answers
 
 
 def entry(cookie=1, state=PEER_OPENED, rtt_us=0, **counts):
     """`from_pod` and `to_pod`: names of SIDE_FIELDS to numbers."""
-    fields = [0] * len(SESSION.unpack(bytes(WORDS)))
+    fields = [0] * len(SESSION.unpack(bytes(SESSION.size)))
     fields[0], fields[4], fields[6] = cookie, state, rtt_us
     for at, side in zip(SIDES_AT, ("from_pod", "to_pod"), strict=True):
         for name, number in counts.get(side, {}).items():

@@ -28,11 +28,13 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BytesValue
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
+from clovisor_py.exporters._otlp_settings import METRICS, TRACES, Signal
 from clovisor_py.exporters._otlp_wire import sized
 
-METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+REQUESTS: Final[dict[Signal, Any]] = {TRACES: ExportTraceServiceRequest, METRICS: ExportMetricsServiceRequest}
 START_S: Final = 30.0
 """A child on a busy machine."""
 
@@ -53,15 +55,17 @@ class Receiver:
 
     port: int = 0
     script: list[Answer] = field(default_factory=list)
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
+    """As opentelemetry-proto reads them, by `signal`."""
     metadata: list[dict[str, Any]] = field(default_factory=list)
     """Of each request: its headers, in lower case; `path` and `size` (on the wire) for HTTP."""
-    taken: Callable[[ExportTraceServiceRequest], None] = lambda request: None
+    taken: Callable[[Any], None] = lambda request: None
     kept: bool = True
     """Whether requests are kept; a child forgets them."""
+    signal: Signal = TRACES
 
     def next(self, data: bytes, metadata: dict[str, Any]) -> Answer:
-        request = ExportTraceServiceRequest.FromString(data)
+        request = REQUESTS[self.signal].FromString(data)
         if self.kept:
             self.requests.append(request)
             self.metadata.append(metadata)
@@ -172,11 +176,12 @@ def grpc_receiver(port: int = 0, credentials: Any = None, **fields: Any) -> Iter
             context.abort(answer.code, answer.body.decode())
         return answer.body
 
-    handlers = {METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(export)}
+    _, service, method = receiver.signal.method.split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(export)}
     options = (("grpc.so_reuseport", 0),)
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, options=options)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD.split("/")[1], handlers),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         place = f"127.0.0.1:{port}"
         receiver.port = (
             server.add_secure_port(place, credentials) if credentials is not None else server.add_insecure_port(place)

@@ -9,7 +9,6 @@ each node kube-proxy translates the Services' addresses; pods are namespaces, an
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import pytest
 
@@ -84,46 +83,41 @@ class Node:
         finally:
             netns.delete(namespace)  # and both ends of the veth with it
 
-    @contextmanager
-    def agent(self, folder: Path, scheme: str) -> Iterator[Agent]:
-        """The real command, with all pods of the node traced when the block begins; `scheme`: how it exports to Jaeger."""
-        running = Agent(self, folder, f"{scheme}://{ENTRY}")
-        try:
-            within(PATIENCE_S, lambda: running.says("pods of this node are traced"))
-            within(PATIENCE_S, lambda: all(self.call(lambda one=one: on(one.ifindex)) for one in self.pods))
-            yield running
-        finally:
-            running.end()
-
 
 class Agent:
-    """A running `clovisor agent`."""
+    """A running `clovisor agent` on a node; `scheme`: how it exports to Jaeger. Its log is in `folder`."""
 
-    def __init__(self, node: Node, folder: Path, *exports: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.log, self._out = folder / "log", folder / "sessions.jsonl"
+    def __init__(self, node: Node, folder: Path, scheme: str) -> None:
+        self._node, self._log = node, folder / f"{node.name}.log"
         command = [CLOVISOR, "agent", "--kubeconfig", str(node.kubeconfig), "--node", node.name]
-        command += ["--socket", str(folder / "control.sock"), "--log-format", "json"]
-        for url in (*exports, f"jsonl:{self._out}"):
-            command += ["--export", url]
-        with self.log.open("ab") as log:
+        command += ["--socket", str(folder / f"{node.name}.sock"), "--export", f"{scheme}://{ENTRY}"]
+        with self._log.open("ab") as log:
             alone = ("unshare", "--mount", "sh", "-c", _RUN, "sh")
             self.process: Popen[bytes] = netns.spawn(node.namespace, [*alone, *command], stdout=log, stderr=log)
 
-    def says(self, text: str) -> bool:
-        """Whether its log has that."""
-        said = self.log.read_text()
+    def wait(self) -> None:
+        """Until all pods of the node are traced."""
+        within(PATIENCE_S, lambda: self._says("pods of this node are traced"))
+        within(PATIENCE_S, lambda: self._node.call(lambda: all(on(pod.ifindex) for pod in self._node.pods)))
+
+    def _says(self, text: str) -> bool:
+        said = self._log.read_text()
         assert self.process.poll() is None, said
         return text in said
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """Those so far."""
-        whole, _, _ = (self._out.read_text() if self._out.exists() else "").rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
 
-    def end(self) -> None:
-        """As the kubelet ends it: SIGTERM, and its grace."""
-        netns.end([self.process], patience_s=10)
+@contextmanager
+def agents(folder: Path, *plan: tuple[Node, str]) -> Iterator[None]:
+    """One on each of these nodes, which exports to Jaeger by that scheme; all tracing when the block begins."""
+    running: list[Agent] = []
+    try:
+        for node, scheme in plan:
+            running.append(Agent(node, folder, scheme))
+        for one in running:
+            one.wait()
+        yield
+    finally:
+        netns.end([one.process for one in running], patience_s=10)  # SIGTERM, and the kubelet's grace
 
 
 @contextmanager

@@ -70,6 +70,8 @@ REGISTRY: Final[Mapping[str, type]] = {
     "server.address": TEXT,
     "server.port": NUMBER,
     "service.namespace": TEXT,
+    "service.instance.id": TEXT,
+    "service.version": TEXT,
     "service.peer.name": TEXT,
     "service.peer.namespace": TEXT,
     "tls.cipher": TEXT,

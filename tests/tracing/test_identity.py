@@ -64,11 +64,19 @@ def test_owners(owner, key):
     assert kinds == ([key] if key else [])
 
 
-def test_what_it_is_called():
-    assert CART.title == "cart"
-    assert Workload("worker-1-x", "shop", owner="deployment/worker", service="front").title == "worker"
-    assert Workload("worker-1-x", "shop", owner="deployment/worker", service_name="own").title == "own"
-    assert Workload("alone", "shop", service="front").title == "alone"
+@pytest.mark.parametrize(
+    ("workload", "title", "called"),
+    [
+        (CART, "cart", "cart"),
+        (Workload("worker-1-x", "shop", owner="deployment/worker"), "worker", "worker"),
+        (Workload("worker-1-x", "shop", owner="deployment/worker", service="front"), "front", "worker"),
+        (Workload("worker-1-x", "shop", owner="deployment/worker", service_name="own"), "worker", "own"),
+        (Workload("alone", "shop", service="front"), "front", "alone"),
+    ],
+)
+def test_what_people_call_it_and_what_spans_do(workload, title, called):
+    assert (workload.title, workload.called) == (title, called)
+    assert of_peer(workload)["service.peer.name"] == called
 
 
 def test_what_it_says_of_itself():

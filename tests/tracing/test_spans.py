@@ -239,3 +239,14 @@ def test_any_session_has_a_span_and_stays_as_it_was(one):
     assert span.duration_ns >= 0
     assert span.span_id == ids.span_id(one, one.side)
     assert span_of(one).attributes.keys() == span.attributes.keys()
+
+
+def test_what_the_session_says_itself_of_its_service_stays():
+    assert span_of(session()).attributes["service.instance.id"] == "web"
+    assert span_of(session(attributes={"service.instance.id": "own"})).attributes["service.instance.id"] == "own"
+
+
+def test_the_service_is_an_attribute_and_no_name():
+    web = Workload("web-1", "shop", owner="deployment/web", service="front", kind="pod", service_version="1.2")
+    span = span_of(session(server_workload=web))
+    assert (span.service, span.attributes["k8s.service.name"], span.attributes["service.version"]) == ("web", "front", "1.2")
