@@ -42,7 +42,7 @@ layers: ## imports go down only
 	@$(BIN)/lint-imports --no-logo
 
 tests: ## pytest with coverage; ARGS='-k redis' for some of them
-	@$(BIN)/pytest -rfEs --cov --cov-report=term $(ARGS)
+	@tools/tests $(ARGS)
 
 clean: ## remove what the other targets made here (packages stay)
 	@rm -rf .venv *.egg-info build .coverage .coverage.* .hypothesis .*_cache

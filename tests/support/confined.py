@@ -22,7 +22,9 @@ from tests.support.control_plane import ControlPlane
 from tests.support.kernel import require_kernel
 from tests.support.trace import PATIENCE_S, wait_until
 
-MANIFESTS: Final = Path(__file__).parents[2] / "manifests" / "base"
+CHECKOUT: Final = Path(__file__).parents[2]
+"""What runs in there; it may lie below the /tmp that is hidden."""
+MANIFESTS: Final = CHECKOUT / "manifests" / "base"
 SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
 """Where the kubelet puts the account (/var/run is /run)."""
 _NOT_LONGER: Final = ("setpriv", "--pdeathsig", "KILL")
@@ -34,10 +36,15 @@ mount -t bpf bpf /sys/fs/bpf
 mkdir -p "$1" "$2"
 exec 3<"$1" 4<"$2"
 mount -t tmpfs tmpfs /run
-mkdir -p /run/clovisor {SECRETS}
+mkdir -p /run/clovisor {SECRETS} /run/checkout
 mount --bind /proc/self/fd/3 /run/clovisor
 mount --bind /proc/self/fd/4 {SECRETS}
+mount --bind "$3" /run/checkout
+mount -o remount,bind,ro /run/checkout
 mount -t tmpfs tmpfs /tmp
+mkdir -p "$3"
+mount --move /run/checkout "$3"
+rmdir /run/checkout
 mount -o remount,bind,ro /
 exec 3<&- 4<&-
 touch /run/clovisor/made
@@ -70,7 +77,7 @@ class Container:
                 pytest.skip(f"needs {tool} (Debian: util-linux)")
         self.run, self._account = folder / "run", folder / "account"
         self._environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        self._holder = Popen([*_NOT_LONGER, "unshare", "--mount", "sh", "-c", _ROOM, "sh", self.run, self._account])
+        self._holder = Popen([*_NOT_LONGER, "unshare", "--mount", "sh", "-c", _ROOM, "sh", self.run, self._account, CHECKOUT])
 
     def __enter__(self) -> Container:
         wait_until((self.run / "made").exists, "the container's file system")
