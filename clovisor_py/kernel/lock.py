@@ -52,14 +52,20 @@ def holder(at: os.stat_result, proc: Path = Path("/proc")) -> int | None:
 
 
 def owner(pins: Path) -> str:
-    """Whose the pins are, where this process may not change them; empty where it may, or where there are none."""
-    able = os.access(pins, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-    if able or not pins.is_dir():
+    """Whose the pins are, where this process may not change them.
+
+    Empty where it may, where there are none, and where it may not even look (bpffs is root's alone on many machines).
+    """
+    if os.access(pins, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         return ""
     try:
-        return pwd.getpwuid(pins.stat().st_uid).pw_name
+        uid = pins.stat().st_uid
+    except (FileNotFoundError, PermissionError):
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid {pins.stat().st_uid}"
+        return f"uid {uid}"
 
 
 def _hold_folder(pins: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -69,13 +70,20 @@ def test_no_bpffs_is_a_sentence_and_nothing_stays_locked() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_a_folder_of_somebody_elses_is_said_to_be_theirs() -> None:
-    hold(PINS).release()
-    assert owner(PINS) == "" == owner(OTHERS)
-    os.seteuid(65534)
-    try:
-        assert owner(PINS) == "root"
-        with pytest.raises(EnvironmentLacking, match=f"{PINS} belongs to root: run `clovisor detach` as root"):
-            hold(PINS)
-    finally:
-        os.seteuid(0)
-    hold(PINS).release()
+    for mode, whose, said in (
+        (0o1777, "root", "belongs to root: run `clovisor detach` as root"),
+        (0o700, "", "may not be used"),
+    ):
+        with TemporaryDirectory() as bpffs:  # who may look into the real one differs from machine to machine
+            Path(bpffs).chmod(mode)
+            pins = Path(bpffs) / "clovisor"
+            hold(pins).release()
+            assert owner(pins) == "" == owner(pins.with_name("none"))
+            os.seteuid(65534)
+            try:
+                assert owner(pins) == whose
+                with pytest.raises(EnvironmentLacking, match=f"{pins} {said}"):
+                    hold(pins)
+            finally:
+                os.seteuid(0)
+            hold(pins).release()

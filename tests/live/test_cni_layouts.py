@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,14 @@ class Made:
 
 def run(lines: str, **names: object) -> None:
     for line in filter(None, lines.splitlines()):
-        done = subprocess.run(["ip", *line.format(**names).split()], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"ip {line.format(**names)}: {done.stderr}"
+        words = line.format(**names).split()
+        done = netns.call_inside(words[1], partial(_ip, words[2:])) if words[0] == "-n" else _ip(words)
+        assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+
+
+def _ip(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Not `ip -n`: it makes / private, which in a chroot is no mount."""
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from clovisor_py.kernel import attach
 from clovisor_py.kernel.targets import Veth
 from tests.support.jaeger import Jaeger, jaeger
 from tests.support.kernel import bench_settings, drop_pins, node
-from tests.support.netns import require_namespaces
+from tests.support.netns import ALONE, PRIVATE, require_namespaces
 from tests.support.trace import CLOVISOR, wait_until
 from tests.tracing.conventions import ALWAYS, HTTP, OWN, REGISTRY, VALUES, failed, name
 
@@ -48,9 +48,9 @@ OF_JAEGER: Final = frozenset(
     {"span.kind", "error", "otel.status_code", "otel.scope.name", "otel.scope.version", "internal.span.format"}
 )
 """Tags that Jaeger makes of what OTLP and Thrift have fields for."""
-ALONE: Final = (
-    *("unshare", "--mount", "sh", "-c"),
-    'mount -t bpf bpf /sys/fs/bpf && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"',
+OWN_FOLDERS: Final = (
+    *ALONE,
+    f'{PRIVATE} && mount -t bpf bpf /sys/fs/bpf && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"',
     "sh",
 )
 """With an own bpffs and own names of namespaces: another demo may run beside it, in another namespace."""
@@ -265,7 +265,7 @@ def test_the_command_leaves_nothing_behind(signal: int, tmp_path: Path) -> None:
         pytest.skip("needs unshare (Debian: util-linux)")
     out = tmp_path / "out"
     with node(), out.open("wb") as sink:
-        process = subprocess.Popen([*ALONE, CLOVISOR, "demo", "--requests", "40"], stdout=sink, stderr=sink)
+        process = subprocess.Popen([*OWN_FOLDERS, CLOVISOR, "demo", "--requests", "40"], stdout=sink, stderr=sink)
         try:
             wait_until(lambda: "/productpage/1" in out.read_text(), f"the first sessions: {out.read_text()}")
             with inside(process, "/run/netns", "/sys/fs/bpf") as folders:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from subprocess import Popen
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -21,6 +21,11 @@ from clovisor_py.kernel import netns, pods
 from clovisor_py.kernel.links import netlink, networks_here
 
 T = TypeVar("T")
+
+ALONE: Final = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c")
+"""What follows is a script, in a mount namespace of its own; it begins with PRIVATE."""
+PRIVATE: Final = "{ mount --make-rprivate / 2>/dev/null || mount --make-rprivate /sys; }"
+"""Nothing that is mounted from here on is seen outside (unshare would do it, but fails in a chroot, whose / is no mount)."""
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ import pytest
 
 from clovisor_py.config import Settings
 from clovisor_py.kernel.maps import Maps, Stats
-from tests.support.netns import Pod
+from tests.support.netns import ALONE, PRIVATE, Pod
 from tests.support.trace import CLOVISOR, PATIENCE_S, Trace, wait_until
 
 DATAGRAM: Final = 65_536
 RECEIVE_BYTES: Final = 8 << 20
 """Socket buffer of the listener: what a burst may hold while the test computes."""
-_ALONE: Final = ("unshare", "--mount", "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf && exec "$@"', "sh")
+_ALONE: Final = (*ALONE, f'{PRIVATE} && mount -t bpf bpf /sys/fs/bpf && exec "$@"', "sh")
 
 
 class Listener:
