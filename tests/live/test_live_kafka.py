@@ -24,6 +24,7 @@ from tests.support.netns import pod
 from tests.support.own_trace import OwnTrace, own_trace
 from tests.support.secrets import Secrets
 from tests.support.servers import KAFKA_SASL_PORT, USER, Server, serving
+from tests.support.trace import wait_until
 
 kafka = pytest.importorskip("confluent_kafka", reason="needs confluent-kafka (PyPI)")
 admin = pytest.importorskip("confluent_kafka.admin")
@@ -119,8 +120,17 @@ class Scene:
         maker = self.admin(f"maker of {topic}")
         for future in maker.create_topics([admin.NewTopic(topic, 1, 1)]).values():
             future.result()
-        (described,) = maker.describe_topics(kafka.TopicCollection([topic])).values()
-        return str(described.result().topic_id).translate(URL_SAFE)
+        found: list[str] = []
+
+        def known() -> bool:
+            """A broker hears of a new topic a moment after its controller has made it."""
+            (described,) = maker.describe_topics(kafka.TopicCollection([topic])).values()
+            if described.exception() is None:
+                found.append(str(described.result().topic_id).translate(URL_SAFE))
+            return bool(found)
+
+        wait_until(known, f"topic {topic}")
+        return found[0]
 
     def close(self, client: str, consumer: Any) -> None:
         """What it says goodbye with, it tells; the answers to it, and the last requests, it does not."""
