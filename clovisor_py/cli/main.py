@@ -135,12 +135,13 @@ def _asked() -> str:
 
 
 def _leave(status: int) -> NoReturn:
-    """End, whatever has become of standard output: the interpreter's own end would flush it, and complain or hang."""
+    """End, whatever has become of what it prints to: the interpreter's own end would flush it, and complain or hang."""
     if any(thread.daemon for thread in threading.enumerate()):
         os._exit(status)  # an exporter hangs, perhaps with standard output locked; its losses have been counted and said
-    with suppress(ValueError):  # closed by somebody
-        try:
-            sys.stdout.flush()
-        except OSError:  # nobody reads it, and so nobody shall be told
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # closed by somebody
+            try:
+                stream.flush()
+            except OSError:  # nobody reads it, and so nobody shall be told
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)

@@ -70,6 +70,8 @@ def test_no_bpffs_is_a_sentence_and_nothing_stays_locked() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_a_folder_of_somebody_elses_is_said_to_be_theirs() -> None:
+    if not Path("/").stat().st_mode & 0o001:
+        pytest.skip("needs a root folder that everybody may enter")
     for mode, whose, said in (
         (0o1777, "root", "belongs to root: run `clovisor detach` as root"),
         (0o700, "", "may not be used"),
