@@ -31,7 +31,7 @@
 #define CV_DETECT_BYTES 65536 /* per direction while the protocol is not known; then the heads of its turns */
 #define CV_CHUNK 16384        /* longest payload of one record; a longer segment becomes several */
 #define CV_CHUNKS 4           /* 64 KiB: the longest GSO segment there is without BIG TCP */
-#define CV_TAIL 256           /* last bytes of a segment that go up where its flow's budget is used up, and the sender pushed */
+#define CV_TAIL 256           /* last bytes of a segment that go up where its flow's share is used up, and the sender pushed */
 #define CV_RECORD_COST 256    /* bytes that a record is charged beyond its payload: reading it costs about that much */
 
 /* What goes up of a flow's payload (cv_pod.mode, cv_control.mode). */

@@ -217,9 +217,10 @@ INLINE bool skips(struct cv_side *side, struct packet *p, u32 until)
     return false;
 }
 
-/* How many payload bytes go up. `why` is the counter that the segment ends in: CAPTURED, or what kept it back. */
+/* How many payload bytes go up, and how many at its end besides. `why` is the counter that the segment ends in: CAPTURED, or what
+ * kept it back. */
 INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u32 direction, u64 now,
-                  u32 *why)
+                  u32 *why, u32 *tail)
 {
     struct cv_side *side = &s->side[direction];
     struct cv_control *control = controls.lookup(&s->cookie);
@@ -270,8 +271,19 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         want = CV_CHUNK * CV_CHUNKS;
         *why = CV_CUT_BUDGET;
     }
-    charge(&s->due_ns, now, (u64)want * pod->flow_ns_per_kib >> 10);
-    charge(&state->due_ns, now, (u64)(want + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
+    /* A sender pushes where it is done for now: there the answer ends, if anywhere. Its end is worth having where the flow is read,
+     * or may be as soon as user space has decided, which on a busy node it does after a whole answer. */
+    if ((*why == CV_CUT_FLOW || (*why == CV_CUT_BUDGET && mode == CV_MODE_DETECT)) && p->tcp_flags & PSH &&
+        affordable(s->due_ns, now, 2 * pod->burst_ns)) {
+        if (p->length - want > CV_TAIL) {
+            *tail = CV_TAIL;
+        } else if (p->length <= CV_CHUNK * CV_CHUNKS) {
+            want = p->length;
+            *why = CV_CAPTURED;
+        }
+    }
+    charge(&s->due_ns, now, (u64)(want + *tail) * pod->flow_ns_per_kib >> 10);
+    charge(&state->due_ns, now, (u64)(want + *tail + (*tail ? 2 : 1) * CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
     side->captured += want;
     side->turn_captured += want;
     return want;
@@ -467,7 +479,7 @@ INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s,
 
     if (turn)
         admit(s, pod, state, direction, now);
-    u32 want = decide(s, p, pod, state, direction, now, &why);
+    u32 tail = 0, want = decide(s, p, pod, state, direction, now, &why, &tail);
 
     if (why != CV_MUTED && why != CV_SHED) {
         struct cv_record head = {};
@@ -480,14 +492,6 @@ INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s,
             head.flags |= CV_RETRANSMITTED;
         if (want < p->length)
             head.flags |= CV_CUT;
-        u32 tail = 0;
-
-        /* A sender pushes where it is done for now: there the answer ends, if anywhere. */
-        if (why == CV_CUT_FLOW && p->tcp_flags & PSH && p->length - want >= CV_TAIL && affordable(s->due_ns, now, 2 * pod->burst_ns)) {
-            tail = CV_TAIL;
-            charge(&s->due_ns, now, (u64)tail * pod->flow_ns_per_kib >> 10);
-            charge(&state->due_ns, now, (u64)(tail + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
-        }
         u32 result = send_up(skb, p, s, st, &head, want, tail);
 
         if (result != CV_CAPTURED)

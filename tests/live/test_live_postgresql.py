@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -240,6 +241,32 @@ def test_copy_in_and_out(scene: Scene) -> None:
             raise cancelled  # which makes libpq send CopyFail
         simple(truth, connection, "SELECT count(*) FROM lines", "SELECT", "lines", attributes={RETURNED: 1})
     scene.verify(truth)
+
+
+def test_a_long_answer_has_its_end_though_nobody_read_yet_what_the_connection_speaks(scene: Scene) -> None:
+    """A busy node's user space is late: the kernel has to do without its word meanwhile."""
+    truth = Truth()
+    with late(scene), scene.connect(truth) as connection, connection.cursor() as cursor:
+        copy_out = "COPY (SELECT repeat('x', 40) FROM generate_series(1, {})) TO STDOUT"
+        for rows in (10_000, 20_003, 3):
+            with (
+                truth.call(port_of(connection), "COPY", None, attributes={RETURNED: rows}),
+                cursor.copy(copy_out.format(rows)) as copy,
+            ):
+                assert sum(map(len, copy)) == 41 * rows
+            truth.calls[-1].response_bytes = copied_out(1, rows, 41 * rows)
+        simple(truth, connection, "SELECT 1", "SELECT", attributes={RETURNED: 1})
+    scene.verify(truth)
+
+
+@contextmanager
+def late(scene: Scene) -> Iterator[None]:
+    """The trace does not run in the block: what passes waits in the ring."""
+    scene.trace.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        scene.trace.process.send_signal(signal.SIGCONT)
 
 
 def copied_out(columns: int, rows: int, size: int) -> int:
