@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from types import TracebackType
 from typing import Final
 
@@ -68,6 +68,7 @@ class NodeAgent:
         *,
         protocols: Mapping[str, Protocol] | None = None,
         private: set[int] | None = None,
+        ratios: MutableMapping[int, float] | None = None,
         began: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.pods: dict[Ref, Local] = {}
@@ -86,7 +87,7 @@ class NodeAgent:
             private=private,
             strangers=False,
         )
-        self.terms = NodeTerms(self.agent, self.directory, cluster, private, settings.redact)
+        self.terms = NodeTerms(self.agent, self.directory, cluster, private, {} if ratios is None else ratios, settings.redact)
         self.veths = NodeVeths(self.agent, self.terms, report, self.pods, began)
         self._due: dict[Ref, None] = {}
         """To be looked at, the oldest first."""

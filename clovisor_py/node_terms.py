@@ -1,4 +1,5 @@
-"""What holds at the veth of each pod of this node: who may hear of it, how much of it is hidden, what its ports speak.
+"""What holds at the veth of each pod of this node: who may hear of it, how much of it is hidden, what its ports speak, and how
+many of its sessions become spans.
 
 Two facts decide, and have no other names (`node_taps` says what follows from them): a pod is *enabled*, or *tapped*, or both.
 How much is hidden is what the pod says itself, else the agent's settings; of a tapped one, what who taps asks for, if that is
@@ -7,7 +8,7 @@ more. All of it holds from the first segment on, and open connections follow (`f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from functools import partial
 
 from clovisor_py.agent import Agent
@@ -24,8 +25,16 @@ from clovisor_py.roster import ClusterView, Local
 class NodeTerms:
     """Tells `agent` and `directory` of each pod's veth; `private` is kept here, and read by who hands sessions on."""
 
-    def __init__(self, agent: Agent, directory: ClusterDirectory, cluster: ClusterView, private: set[int], redact: str) -> None:
-        self._agent, self._directory, self._cluster = agent, directory, cluster
+    def __init__(
+        self,
+        agent: Agent,
+        directory: ClusterDirectory,
+        cluster: ClusterView,
+        private: set[int],
+        ratios: MutableMapping[int, float],
+        redact: str,
+    ) -> None:
+        self._agent, self._directory, self._cluster, self._ratios = agent, directory, cluster, ratios
         self.private = private
         """Interfaces of pods that are tapped and not enabled: what is seen there is for taps alone."""
         self.tapped: Mapping[Ref, str] = {}
@@ -58,8 +67,12 @@ class NodeTerms:
         self._directory.tell(veth.ifindex, enabled, calls)
 
     def hold(self, local: Local, veth: Veth) -> None:
-        """How it is read from now on, also on open connections. Raises UsageError for a hint that names no protocol."""
+        """How it is read and sampled from now on, on open connections too. Raises UsageError for a hint of no protocol."""
         decision = local.wanted.decision
+        if decision.sample is None:
+            self._ratios.pop(veth.ifindex, None)
+        else:
+            self._ratios[veth.ifindex] = decision.sample
         allowed = None if decision.egress is None else partial(permits, decision.egress)
         hints, said = {**self.hints, **decision.hints}, partial(self.said, local)
         self._agent.set_terms(veth.ifindex, hints, self.level(local), decision.capture, allowed, said)
@@ -73,3 +86,4 @@ class NodeTerms:
     def end(self, ifindex: int) -> None:
         """To be called when its flows have ended, and not before: they are as private as it was."""
         self.private.discard(ifindex)
+        self._ratios.pop(ifindex, None)

@@ -40,6 +40,7 @@ from clovisor_py.protocols._api import Protocol
 from clovisor_py.settings_file import SettingsFile
 from clovisor_py.snapshot import Json, Pod, Snapshot, State, as_json
 from clovisor_py.taps import Taps
+from clovisor_py.tracing.sampling import Sampler
 
 SECOND: Final = 1.0
 HUNG_S: Final = 10.0
@@ -82,8 +83,16 @@ class Service:
         by_pod, private = ByPod(), set[int]()
         self.taps = Taps(fanout, private)
         sessions = Counting(self.taps, by_pod)
+        sampler = fanout.sampler or Sampler(1.0)
         self.node = NodeAgent(
-            settings, sessions, self.cluster, self.reporter, protocols=protocols, private=private, began=by_pod.remove
+            settings,
+            sessions,
+            self.cluster,
+            self.reporter,
+            protocols=protocols,
+            private=private,
+            ratios=sampler.ratios,
+            began=by_pod.remove,
         )
         self.node.apply(settings.redact, dict(settings.hints))
         self._node_taps = NodeTaps(self.node, self.taps, settings.node, self.cluster.find)
@@ -91,7 +100,7 @@ class Service:
         self.control = ControlSocket(socket, self._find, lambda sock, asked: self.taps.open(sock, asked.targets, asked.redact))
         self.control.publish(Snapshot(settings.node, __version__, self.node.started, time.time(), starting=True))
         self._exposition = Exposition(
-            lambda: self.node.agent.red, lambda: self.control.snapshot, lambda: self.node.agent.tcp, PodUsage(), settings.sample
+            lambda: self.node.agent.red, lambda: self.control.snapshot, lambda: self.node.agent.tcp, PodUsage(), sampler.ratio
         )
         self._push = self._open_push()
         self._pages_s = 0.0

@@ -114,7 +114,8 @@ class Bench:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster, self.notes, self.now = cluster, Notes(), 1000.0
-        self.node = NodeAgent(Settings(), None, cluster, self.notes)
+        self.ratios: dict[int, float] = {}
+        self.node = NodeAgent(Settings(), None, cluster, self.notes, ratios=self.ratios)
         self.agent, self.veths = self.node.agent, self.node.veths._veths
         self.node._full = module.Every(0.0)
         self.node._full._next = self.now + 5
@@ -161,6 +162,19 @@ def test_terms_come_first_and_change_live(bench):
     assert one.agent.log == ["+1"]
     one.node.apply("off", {9092: "kafka"})
     assert one.agent.terms[1][:2] == ({9092: "kafka"}, "off")
+
+
+def test_a_ratio_of_its_own_holds_until_its_flows_have_ended(bench):
+    one = bench(FakeCluster(pod("a", "10.0.0.1", annotations={"clovisor.io/sample": "0.1"}), pod("b", "10.0.0.2")))
+    one.veths.table = {"10.0.0.1": 1, "10.0.0.2": 2}
+    one.turn()
+    assert one.ratios == {1: 0.1}
+    one.cluster.put(pod("a", "10.0.0.1", annotations={"clovisor.io/sample": "1"}))
+    one.turn()
+    assert one.ratios == {1: 1.0}
+    one.cluster.put(pod("a", "10.0.0.1", trace="false"))
+    one.turn()
+    assert one.ratios == {}
 
 
 def test_a_restarted_container_is_known_by_its_new_id(bench, monkeypatch):

@@ -33,7 +33,7 @@ def test_who_may_count_on_the_spans_of_a_pod(decision, as_server, as_client):
     directory = ClusterDirectory(lambda *_: peer)
     directory.assign(7, cart)
     directory.assign(8, peer)
-    terms = NodeTerms(None, directory, cluster, set(), "default")
+    terms = NodeTerms(None, directory, cluster, set(), {}, "default")
     terms.keep(Local(Wanted(web, decision, {}, "")), Veth(8, "veth8", "web", ("10.0.0.2",), "eth0"))
     for side, expected in ((Side.CLIENT, as_server), (Side.SERVER, as_client)):
         one = session(side=side, interface=7, client_workload=None, server_workload=None)

@@ -31,8 +31,8 @@ from tests.support.sessions import session
 class Node:
     """Stands for the node's agent."""
 
-    def __init__(self, wanted, sessions, cluster, reporter, *, protocols, private, began):
-        self.sessions, self.private, self.cluster = sessions, private, cluster
+    def __init__(self, wanted, sessions, cluster, reporter, *, protocols, private, ratios, began):
+        self.sessions, self.private, self.cluster, self.ratios = sessions, private, cluster, ratios
         self.started, self.begun, self.tapped = 1.0, False, {}
         self.agent = SimpleNamespace(red=None)
         self.applied, self.concerned, self.log = [], [], []

@@ -12,7 +12,7 @@ from clovisor_py.cli._cluster import change_all, cluster_options
 from clovisor_py.cli._plugins import plugin_option
 from clovisor_py.errors import UsageError
 from clovisor_py.flows.detect import by_any_name
-from clovisor_py.kube.annotations import CAPTURE, CAPTURES, EGRESS, LEVELS, PORTS, REDACT, read_egress, read_ports
+from clovisor_py.kube.annotations import CAPTURE, CAPTURES, EGRESS, LEVELS, PORTS, REDACT, SAMPLE, read_egress, read_ports
 from clovisor_py.kube.marking import mark
 from clovisor_py.protocols._plugins import load
 
@@ -23,6 +23,7 @@ from clovisor_py.protocols._plugins import load
 @click.option("--capture", type=click.Choice(CAPTURES), help="Of payloads: heads of turns, everything, nothing.")
 @click.option("--egress", metavar="ADDRESS:PORT,…", help="Only these outgoing connections (10.0.0.5:5432,*:6379).")
 @click.option("--redact", type=click.Choice(LEVELS), help="How much of what is private to hide.")
+@click.option("--sample", type=click.FloatRange(0, 1), metavar="RATIO", help="Of its sessions, those that become spans (0.1).")
 @plugin_option
 @cluster_options
 def COMMAND(
@@ -31,6 +32,7 @@ def COMMAND(
     capture: str | None,
     egress: str | None,
     redact: str | None,
+    sample: float | None,
     plugins: tuple[Path, ...],
     namespace: str | None,
     dry_run: bool,
@@ -48,9 +50,10 @@ def COMMAND(
       clovisor enable deploy/cart -n shop
       clovisor enable deploy/cart --ports 8080=http,9092=kafka --redact strict
       clovisor enable ns/shop --dry-run
+      clovisor enable deploy/busy --sample 0.01
       clovisor enable pod/web --egress '10.0.0.5:5432,*:6379'
     """
-    given = {PORTS: ports, CAPTURE: capture, EGRESS: egress, REDACT: redact}
+    given = {PORTS: ports, CAPTURE: capture, EGRESS: egress, REDACT: redact, SAMPLE: None if sample is None else f"{sample:g}"}
     refined = {key: text for key, text in given.items() if text is not None}
     _check(refined, plugins)
     return change_all(

@@ -44,6 +44,11 @@ class Fanout:
                 worker.offer(kept)
 
     @property
+    def sampler(self) -> Sampler | None:
+        """Who decides which sessions become spans; None: all do."""
+        return self._sampler
+
+    @property
     def gone(self) -> bool:
         """Whether nobody will ever read what one of them delivers: the console's reader has ended."""
         return any(worker.gone for worker in self._workers)

@@ -20,7 +20,8 @@ PORTS: Final = f"{PREFIX}ports"
 CAPTURE: Final = f"{PREFIX}capture"
 EGRESS: Final = f"{PREFIX}egress"
 REDACT: Final = f"{PREFIX}redact"
-ANNOTATIONS: Final = (PORTS, CAPTURE, EGRESS, REDACT)
+SAMPLE: Final = f"{PREFIX}sample"
+ANNOTATIONS: Final = (PORTS, CAPTURE, EGRESS, REDACT, SAMPLE)
 
 SWITCH: Final = MappingProxyType({"true": True, "false": False})
 CAPTURES: Final = ("head", "full", "none")
@@ -94,6 +95,17 @@ def read_capture(text: str) -> Parsed[str | None]:
 def read_redact(text: str) -> Parsed[str | None]:
     """`off`, `default` or `strict`; None where it is neither."""
     return _choice(text, LEVELS)
+
+
+def read_sample(text: str) -> Parsed[float | None]:
+    """`0.1`: a ratio from 0 to 1; None where it is none."""
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if 0.0 <= ratio <= 1.0:
+        return Parsed(ratio)
+    return Parsed(None, (f"{quoted(text)} is no ratio: write a number from 0 to 1, like 0.1",))
 
 
 def read_switch(text: str) -> Parsed[bool | None]:

@@ -58,7 +58,8 @@ class Wanted(NamedTuple):
     @property
     def settings(self) -> tuple[object, ...]:
         """What may change while it is traced."""
-        return self.hints, self.decision.capture, self.decision.egress, self.decision.redact
+        decision = self.decision
+        return self.hints, decision.capture, decision.egress, decision.redact, decision.sample
 
 
 def watches(node: str) -> list[Watch]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from clovisor_py.errors import UsageError
-from clovisor_py.kube.annotations import CAPTURE, EGRESS, PORTS, PREFIX, REDACT, TRACE
+from clovisor_py.kube.annotations import CAPTURE, EGRESS, PORTS, PREFIX, REDACT, SAMPLE, TRACE
 from clovisor_py.kube.egress import quoted
 from clovisor_py.kube.objects import Json, Ref
 
@@ -41,7 +41,7 @@ STAYS: Final = "{} is somebody else's and stays: kubectl {} {} {}- takes it away
 
 _PARTS: Final = {"labels": "label", "annotations": "annotate"}
 """Of the metadata, and kubectl's verb for it."""
-_ORDER: Final = {key: number for number, key in enumerate((TRACE, PORTS, CAPTURE, EGRESS, REDACT))}
+_ORDER: Final = {key: number for number, key in enumerate((TRACE, PORTS, CAPTURE, EGRESS, REDACT, SAMPLE))}
 
 
 class Objects(Protocol):

@@ -23,12 +23,14 @@ from clovisor_py.kube.annotations import (
     PORTS,
     PREFIX,
     REDACT,
+    SAMPLE,
     TRACE,
     Parsed,
     read_capture,
     read_egress,
     read_ports,
     read_redact,
+    read_sample,
     read_switch,
 )
 from clovisor_py.kube.egress import EgressRule, quoted
@@ -95,6 +97,8 @@ class Decision(NamedTuple):
     """The only outgoing connections that are looked at; None: all."""
     redact: str | None = None
     """None: as the agent's settings say."""
+    sample: float | None = None
+    """Of its sessions, those that become spans, from 0 to 1; None: as the agent's settings say."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -112,6 +116,7 @@ def decide(pod: Pod, owners: Sequence[Owner], namespace: Owner | None, rules: Ru
         hints=reading.nearest(PORTS, lambda text: read_ports(text, rules.names)) or MappingProxyType({}),
         egress=reading.nearest(EGRESS, read_egress) if reading.says(EGRESS) else _egress_of(pod, rules),
         redact=reading.nearest(REDACT, _redact),
+        sample=reading.nearest(SAMPLE, read_sample),
         problems=(*problems, *(reading.misplaced() if traced else ())),
     )
 

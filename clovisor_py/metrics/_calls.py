@@ -18,7 +18,7 @@ from clovisor_py.metrics._ledgers import counter, label
 from clovisor_py.metrics.red import Red
 from clovisor_py.model.session import Session
 from clovisor_py.tracing import ids
-from clovisor_py.tracing.sampling import verdict
+from clovisor_py.tracing.sampling import Ratio, verdict, whole
 
 ENDS: Final = ("client_namespace", "client", "server_namespace", "server", "protocol", "side")
 ASKED: Final = ("operation", "status_class")
@@ -29,10 +29,10 @@ DURATION: Final = "Duration of calls, from the request's first byte to the answe
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
-def call_metrics(red: Red, families: Families, sample: float = 1.0) -> Iterator[Metric]:
-    """All that RED knows. `sample`: the ratio of sessions that become spans."""
+def call_metrics(red: Red, families: Families, ratio: Ratio = whole) -> Iterator[Metric]:
+    """All that RED knows. `ratio`: of sessions, as sampling has it: exemplars are of those that become spans."""
     edges = red.edges()
-    yield from _durations(edges, families, sample)
+    yield from _durations(edges, families, ratio)
     yield from _counts(edges)
     yield from _sizes(edges)
     yield counter("clovisor_edges_forgotten", "Pairs that made room for others, idle for an hour.", [([], red.forgotten)])
@@ -59,7 +59,7 @@ def _rows(edge: Edge) -> Iterable[tuple[tuple[str, str], list[Row]]]:
     return found.items()
 
 
-def _durations(edges: Iterable[Edge], families: Families, sample: float) -> Iterator[Metric]:
+def _durations(edges: Iterable[Edge], families: Families, ratio: Ratio) -> Iterator[Metric]:
     metrics: dict[str, HistogramMetricFamily] = {}
     for edge in edges:
         family = families.of(edge)
@@ -71,7 +71,7 @@ def _durations(edges: Iterable[Edge], families: Families, sample: float) -> Iter
             if name not in metrics:
                 metrics[name] = HistogramMetricFamily(name, DURATION, labels=[*ends, *ASKED])
             counts, total = cumulative(row.durations, family.bounds)
-            buckets = _with_examples(counts, row.examples, sample)
+            buckets = _with_examples(counts, row.examples, ratio)
             metrics[name].add_metric([*ends_of(edge)[: len(ends)], *asked], buckets, total)
     yield from metrics.values()
 
@@ -83,12 +83,12 @@ def _together(rows: Iterable[Row]) -> Row:
     return out
 
 
-def _with_examples(counts: Sequence[tuple[str, float]], examples: dict[int, Session], sample: float) -> Sequence[Bucket]:
+def _with_examples(counts: Sequence[tuple[str, float]], examples: dict[int, Session], ratio: Ratio) -> Sequence[Bucket]:
     """The longest example of each bucket, beside its count."""
     told: dict[int, Exemplar] = {}
     bounds = [float(bound) for bound, _ in counts]
     for _, session in sorted(examples.copy().items(), key=itemgetter(0)):
-        if verdict(session, sample)[0]:
+        if verdict(session, ratio(session))[0]:
             seconds = max(session.duration_ns, 0) / 1e9
             at = next(index for index, bound in enumerate(bounds) if seconds <= bound)
             ended_s = (session.start_ns + session.duration_ns) / 1e9

@@ -24,12 +24,13 @@ from clovisor_py.metrics._usage import usage_metrics
 from clovisor_py.metrics.red import Red
 from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.snapshot import Snapshot
+from clovisor_py.tracing.sampling import Ratio, whole
 
 
 class Exposition(Collector):
     """Reads when it is asked; all callables must be quick and may be called from any thread.
 
-    `tcp` and `usage` may be left out, and are not told then. `sample`: the ratio of sessions that become spans.
+    `tcp` and `usage` may be left out, and are not told then. `ratio`: of sessions, as sampling has it (`Sampler.ratio`).
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class Exposition(Collector):
         snapshot: Callable[[], Snapshot],
         tcp: Callable[[], Tcp] | None = None,
         usage: PodUsage | None = None,
-        sample: float = 1.0,
+        ratio: Ratio = whole,
     ) -> None:
-        self._sample = sample
+        self._ratio = ratio
         self._red, self._snapshot, self._tcp, self._usage = red, snapshot, tcp, usage
         self._families = Families()
         self._lock = threading.Lock()
@@ -81,7 +82,7 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, now."""
         snapshot = self._snapshot()
-        yield from call_metrics(self._red(), self._families, self._sample)
+        yield from call_metrics(self._red(), self._families, self._ratio)
         if self._tcp is not None:
             yield from tcp_metrics(self._tcp())
         yield from pod_metrics(snapshot.pods)

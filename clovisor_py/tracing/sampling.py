@@ -1,17 +1,18 @@
 """Sampling: which sessions become spans, decided when a session is over and how it went is known.
 
 In this order: what failed and what was slow is kept, whatever anybody wants; then what the application decided for its trace,
-which its own spans follow (the context's flag); then a ratio. The ratio is taken of the trace id, as OpenTelemetry does it (of
-its last 56 bits, the highest are kept): everybody who has the same id decides alike, and who keeps more keeps all that others
-keep. So both sides of a call, and the calls of one trace, are kept or not together. An error that only one side saw is the
-exception: it is kept without the others.
+which its own spans follow (the context's flag); then a ratio: what the pod that was looked at says itself, else one for all.
+The ratio is taken of the trace id, as OpenTelemetry does it (of its last 56 bits, the highest are kept): everybody who has
+the same id decides alike, and who keeps more keeps all that others keep. So both sides of a call, and the calls of one trace,
+are kept or not together, where their ratios are the same. An error that only one side saw is the exception: it is kept
+without the others.
 
 Only exporters of spans sample. Metrics, the terminal and JSON lines are told of every session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -31,6 +32,9 @@ CONTEXT: Final = "context"
 RATIO: Final = "ratio"
 REASONS: Final = (ERROR, SLOW, CONTEXT, RATIO)
 """Why a session was kept, or (the last two) was not."""
+
+Ratio = Callable[[Session], float]
+"""Of the sessions of a session's pod, those that become spans where nothing else decides: from 0 to 1."""
 
 _ALL: Final = 1 << RANDOM_BITS
 _MASK: Final = _ALL - 1
@@ -60,20 +64,33 @@ def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS) -> tuple[boo
     return trace_id & _MASK >= _ALL - round(ratio * _ALL), RATIO
 
 
-class Sampler:
-    """Decides with one ratio, and counts. For one thread."""
+def whole(_: Session) -> float:
+    """The Ratio where nobody samples."""
+    return 1.0
 
-    __slots__ = ("_kept", "_left_out", "_ratio", "_slow_ns")
+
+class Sampler:
+    """Decides, and counts. For one thread; `ratio` for any.
+
+    `ratios`: of interfaces whose pods have one of their own; who attaches keeps them.
+    """
+
+    __slots__ = ("_kept", "_left_out", "_ratio", "_slow_ns", "ratios")
 
     def __init__(self, ratio: float, slow_ns: int = SLOW_NS) -> None:
         self._ratio, self._slow_ns = ratio, slow_ns
+        self.ratios: dict[int, float] = {}
         self._kept, self._left_out = dict.fromkeys(REASONS, 0), dict.fromkeys((CONTEXT, RATIO), 0)
 
     def keep(self, session: Session) -> bool:
         """Whether this session becomes a span."""
-        kept, why = verdict(session, self._ratio, self._slow_ns)
+        kept, why = verdict(session, self.ratio(session), self._slow_ns)
         (self._kept if kept else self._left_out)[why] += 1
         return kept
+
+    def ratio(self, session: Session) -> float:
+        """A Ratio."""
+        return self.ratios.get(session.interface, self._ratio)
 
     def ledger(self) -> Sampled:
         """The counts now."""

@@ -44,6 +44,10 @@ def test_what_changed_is_shown(objects):
     assert call("deploy/cart").stdout.startswith("deployment/default/cart: nothing to change\n") and objects.closed
 
 
+def test_a_ratio_of_its_own(objects):
+    assert "  clovisor.io/sample  (none) → 0.01" in call("ns/shop", "--sample", "0.01").stdout.splitlines()
+
+
 def test_dry(objects):
     done = call("deploy/cart", "ns/shop", "--egress", "", "--dry-run")
     assert done.stdout.count("would change") == 2 and f'{EGRESS}  (none) → ""' in done.stdout

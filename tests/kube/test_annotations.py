@@ -13,6 +13,7 @@ from clovisor_py.kube.annotations import (
     read_egress,
     read_ports,
     read_redact,
+    read_sample,
     read_switch,
 )
 from clovisor_py.protocols._redaction import Level
@@ -59,6 +60,12 @@ def test_levels_are_those_of_redaction():
     assert tuple(level.value for level in Level) == words.LEVELS
 
 
+def test_a_ratio():
+    assert [read_sample(text).value for text in ("0", "0.1", " 1 ", "1e-3")] == [0.0, 0.1, 1.0, 0.001]
+    for text in ("", "10%", "1.01", "-0.1", "nan", "inf", "a tenth"):
+        assert read_sample(text) == Parsed(None, (f"'{text}' is no ratio: write a number from 0 to 1, like 0.1",))
+
+
 def test_the_label_is_exact():
     assert read_switch("true") == Parsed(True) and read_switch("false") == Parsed(False)
     for text in ("True", "yes", "", " true"):
@@ -88,7 +95,7 @@ def test_any_value_is_read(text):
         assert len(parsed.mistakes) <= MAX_SAID + 2
         assert all(mistake.isprintable() and not mistake.endswith(".") for mistake in parsed.mistakes)
     assert set(read_ports(text, NAMES).value.values()) <= NAMES
-    for read in (read_capture, read_redact, read_switch):
+    for read in (read_capture, read_redact, read_sample, read_switch):
         assert (read(text).value is None) == bool(read(text).mistakes)
 
 

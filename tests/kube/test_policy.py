@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clovisor_py.kube.annotations import CAPTURE, EGRESS, PORTS, REDACT, TRACE
+from clovisor_py.kube.annotations import CAPTURE, EGRESS, PORTS, REDACT, SAMPLE, TRACE
 from clovisor_py.kube.egress import EgressRule, rule_of
 from clovisor_py.kube.objects import Owner, Pod, Ref
 from clovisor_py.kube.policy import Decision, Problem, Rules, Watched, decide, why_not
@@ -104,9 +104,9 @@ def test_refinements_each_from_the_nearest():
     found = decided(
         pod({TRACE: "true"}, {CAPTURE: "full"}),
         [owner(SET, owner=DEPLOYMENT), owner(DEPLOYMENT, annotations={CAPTURE: "none", PORTS: "8080=http"})],
-        owner(NAMESPACE, annotations={PORTS: "9092=kafka", REDACT: "strict", EGRESS: "*:6379"}),
+        owner(NAMESPACE, annotations={PORTS: "9092=kafka", REDACT: "strict", EGRESS: "*:6379", SAMPLE: "0.25"}),
     )
-    assert (found.capture, found.hints, found.redact) == ("full", {8080: "http"}, "strict")
+    assert (found.capture, found.hints, found.redact, found.sample) == ("full", {8080: "http"}, "strict", 0.25)
     assert found.egress == (EgressRule(None, 6379),)
     assert not found.problems
 
@@ -143,7 +143,7 @@ def test_words_in_the_wrong_place():
         "clovisor.io/ports on pod/cart-5d-x is a label: write it as an annotation.",
         "clovisor.io/trace on pod/cart-5d-x is an annotation: write it as a label.",
         "annotation 'clovisor.io/port' on pod/cart-5d-x is unknown; there are clovisor.io/ports, clovisor.io/capture, "
-        "clovisor.io/egress, clovisor.io/redact.",
+        "clovisor.io/egress, clovisor.io/redact, clovisor.io/sample.",
     ]
 
 
@@ -177,7 +177,7 @@ def test_why_not(fields, said):
     assert why_not(pod(**fields), "n1") == said
 
 
-KEYS = st.sampled_from([TRACE, PORTS, CAPTURE, EGRESS, REDACT, "clovisor.io/x", "app"])
+KEYS = st.sampled_from([TRACE, PORTS, CAPTURE, EGRESS, REDACT, SAMPLE, "clovisor.io/x", "app"])
 WRITTEN = st.dictionaries(KEYS, st.text(max_size=20) | st.sampled_from(["true", "false", "80=http", "*:1", "full", "off"]))
 
 

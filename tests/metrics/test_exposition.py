@@ -240,7 +240,7 @@ def test_no_exemplar_of_a_trace_that_nobody_keeps():
     assert exemplars(exposition(session(trace=unwanted))) == {}
     red = Red()
     red.add(session())
-    assert exemplars(Exposition(lambda: red, snapshot, sample=0.0)) == {}
+    assert exemplars(Exposition(lambda: red, snapshot, ratio=lambda _: 0.0)) == {}
 
 
 def test_addresses_paths_and_keys_are_in_no_label():

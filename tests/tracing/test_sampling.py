@@ -83,6 +83,14 @@ def test_everything_is_counted_once():
     assert (ledger.kept[ERROR], ledger.kept[SLOW], ledger.kept[CONTEXT], ledger.left_out[CONTEXT]) == (1, 1, 100, 100)
 
 
+def test_a_pods_own_ratio_comes_before_that_of_all():
+    sampler = Sampler(0.0)
+    sampler.ratios[7] = 1.0
+    assert [sampler.keep(session(interface=interface)) for interface in (7, 8)] == [True, False]
+    del sampler.ratios[7]
+    assert not sampler.keep(session(interface=7))
+
+
 def test_a_ledger_is_a_moment():
     sampler = Sampler(1.0)
     before = sampler.ledger()
