@@ -60,9 +60,9 @@ enum cv_mode {
 enum cv_counter {
     CV_SEGMENTS = 0,  /* skbs with payload, TCP or watched UDP */
     CV_CAPTURED,      /* all of its payload went up */
-    CV_CUT_BUDGET,    /* its header went up; beyond the head or detection budget */
+    CV_CUT_BUDGET,    /* its header went up; beyond the head of its turn */
     CV_CUT_SKIP,      /* its header went up; user space had said that it needs no more of this body */
-    CV_CUT_FLOW,      /* its header went up; the flow's bytes a second were used up */
+    CV_CUT_FLOW,      /* its header went up; the flow's share was used up: bytes a second, or those for detection */
     CV_CUT_POD,       /* only the head of its turn went up; the pod's bytes a second were used up */
     CV_MUTED,         /* counted only, as user space asked */
     CV_SHED,          /* counted only: its exchange began when the pod's budget was used up, or it was far overdrawn */

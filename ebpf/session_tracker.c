@@ -17,6 +17,16 @@
 
 #define PASS (-1) /* TC_ACT_UNSPEC; TCX_NEXT on a TCX link */
 
+/* What has been found out about one packet, in memory whose content the verifier does not follow: behind it, all ways through a
+ * packet's headers and all reasons to cut it are one, and are verified once. On the stack it took ten times the instructions,
+ * near the million at which kernels refuse. */
+struct scratch {
+    struct packet packet;
+    u32 want; /* payload bytes that go up from its front */
+    u32 tail; /* and from its end */
+};
+#define FORGET() asm volatile("" ::: "memory") /* or the compiler goes on with what it just wrote */
+
 BPF_ARRAY(settings, struct cv_settings, 1);
 BPF_HASH(pods, u32, struct cv_pod, CV_MAX_PODS);
 BPF_ARRAY(pod_state, struct cv_pod_state, CV_MAX_PODS);
@@ -24,6 +34,7 @@ BPF_PERCPU_ARRAY(stats, struct cv_stats, CV_MAX_PODS);
 BPF_PERCPU_ARRAY(node_stats, u64, CV_NODE_COUNTERS);
 BPF_PERCPU_ARRAY(wake, u64, 1);
 BPF_PERCPU_ARRAY(blank, struct cv_session, 1); /* a session is too long for the stack to be zeroed there */
+BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 BPF_HASH(udp_ports, u16, u8, 64);
 BPF_HASH(attached, u32, u32, CV_MAX_PODS); /* user space's own memory of what it put on which veth */
 BPF_F_TABLE("hash", struct cv_key, struct cv_session, sessions, CV_MAX_SESSIONS, BPF_F_NO_PREALLOC);
@@ -217,10 +228,9 @@ INLINE bool skips(struct cv_side *side, struct packet *p, u32 until)
     return false;
 }
 
-/* How many payload bytes go up, and how many at its end besides. `why` is the counter that the segment ends in: CAPTURED, or what
- * kept it back. */
+/* How many payload bytes go up. `why` is the counter that the segment ends in: CAPTURED, or what kept it back. */
 INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, u32 direction, u64 now,
-                  u32 *why, u32 *tail)
+                  u32 *why)
 {
     struct cv_side *side = &s->side[direction];
     struct cv_control *control = controls.lookup(&s->cookie);
@@ -247,7 +257,7 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
     }
     if (left < want) {
         want = left;
-        *why = CV_CUT_BUDGET;
+        *why = mode == CV_MODE_DETECT ? CV_CUT_FLOW : CV_CUT_BUDGET;
     }
     if (overdrawn(state, pod, now, 1)) { /* whatever is being read ends with heads */
         left = head;
@@ -271,22 +281,28 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
         want = CV_CHUNK * CV_CHUNKS;
         *why = CV_CUT_BUDGET;
     }
-    /* A sender pushes where it is done for now: there the answer ends, if anywhere. Its end is worth having where the flow is read,
-     * or may be as soon as user space has decided, which on a busy node it does after a whole answer. */
-    if ((*why == CV_CUT_FLOW || (*why == CV_CUT_BUDGET && mode == CV_MODE_DETECT)) && p->tcp_flags & PSH &&
-        affordable(s->due_ns, now, 2 * pod->burst_ns)) {
-        if (p->length - want > CV_TAIL) {
-            *tail = CV_TAIL;
-        } else if (p->length <= CV_CHUNK * CV_CHUNKS) {
-            want = p->length;
-            *why = CV_CAPTURED;
-        }
-    }
-    charge(&s->due_ns, now, (u64)(want + *tail) * pod->flow_ns_per_kib >> 10);
-    charge(&state->due_ns, now, (u64)(want + *tail + (*tail ? 2 : 1) * CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
+    charge(&s->due_ns, now, (u64)want * pod->flow_ns_per_kib >> 10);
+    charge(&state->due_ns, now, (u64)(want + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
     side->captured += want;
     side->turn_captured += want;
     return want;
+}
+
+/* A sender pushes where it is done for now: there the answer ends, if anywhere. So the last bytes go up, too; answers what the
+ * segment ends in then. */
+INLINE u32 keep_end(struct scratch *room, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state, u64 now)
+{
+    u32 length = room->packet.length, rest = length - room->want, why = CV_CUT_FLOW;
+
+    if (rest > CV_TAIL || length > CV_CHUNK * CV_CHUNKS) {
+        room->tail = rest = CV_TAIL;
+    } else {
+        room->want = length;
+        why = CV_CAPTURED;
+    }
+    charge(&s->due_ns, now, (u64)rest * pod->flow_ns_per_kib >> 10);
+    charge(&state->due_ns, now, (u64)(rest + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
+    return why;
 }
 
 INLINE u64 wake_flags(u32 size)
@@ -431,7 +447,7 @@ INLINE u32 send_up(struct __sk_buff *skb, struct packet *p, struct cv_session *s
         head->flags = (head->flags & ~(CV_TURN | CV_CUT)) | CV_CONTINUED;
         head->packets = 0;
         head->seq = p->seq + p->length - tail;
-        head->captured = head->length = CV_TAIL;
+        head->captured = head->length = tail;
         head->tcp_flags = p->tcp_flags;
         u32 result = emit(skb, head, p->offset + p->length - tail);
 
@@ -440,7 +456,7 @@ INLINE u32 send_up(struct __sk_buff *skb, struct packet *p, struct cv_session *s
             return result;
         }
         count(&st->count[CV_RECORDS], 1);
-        count(&st->count[CV_CAPTURED_BYTES], CV_TAIL);
+        count(&st->count[CV_CAPTURED_BYTES], tail);
     }
     return CV_CAPTURED;
 }
@@ -470,16 +486,20 @@ INLINE void fill(struct cv_record *head, struct __sk_buff *skb, struct packet *p
 }
 
 /* Payload: account for it, and send up what was asked for. */
-INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state,
+INLINE void carry(struct __sk_buff *skb, struct scratch *room, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state,
                   struct cv_stats *st, u32 direction, u64 now)
 {
+    struct packet *p = &room->packet;
     u32 segs = skb->gso_segs ? skb->gso_segs : 1, why;
     u32 retransmits = s->side[direction].retransmits;
     bool turn = follow(s, p, st, direction, segs, now);
 
     if (turn)
         admit(s, pod, state, direction, now);
-    u32 tail = 0, want = decide(s, p, pod, state, direction, now, &why, &tail);
+    room->want = decide(s, p, pod, state, direction, now, &why);
+    room->tail = 0;
+    if (why == CV_CUT_FLOW && p->tcp_flags & PSH && affordable(s->due_ns, now, 2 * pod->burst_ns))
+        why = keep_end(room, s, pod, state, now);
 
     if (why != CV_MUTED && why != CV_SHED) {
         struct cv_record head = {};
@@ -490,9 +510,10 @@ INLINE void carry(struct __sk_buff *skb, struct packet *p, struct cv_session *s,
             head.flags |= CV_TURN;
         if (s->side[direction].retransmits != retransmits)
             head.flags |= CV_RETRANSMITTED;
-        if (want < p->length)
+        if (room->want < p->length)
             head.flags |= CV_CUT;
-        u32 result = send_up(skb, p, s, st, &head, want, tail);
+        FORGET();
+        u32 result = send_up(skb, p, s, st, &head, room->want, room->tail);
 
         if (result != CV_CAPTURED)
             why = result;
@@ -522,9 +543,10 @@ INLINE void mark(struct __sk_buff *skb, struct packet *p, struct cv_session *s, 
         count(&st->count[CV_CONTROLS_LOST], 1);
 }
 
-INLINE void track_ip(struct __sk_buff *skb, struct packet *p, struct cv_pod *pod, struct cv_pod_state *state, struct cv_stats *st,
-                     u32 direction)
+INLINE void track_ip(struct __sk_buff *skb, struct scratch *room, struct cv_pod *pod, struct cv_pod_state *state,
+                     struct cv_stats *st, u32 direction)
 {
+    struct packet *p = &room->packet;
     bool opens = (p->tcp_flags & (SYN | ACK)) == SYN;
     bool signals = p->tcp_flags & (SYN | FIN | RST);
 
@@ -556,7 +578,7 @@ INLINE void track_ip(struct __sk_buff *skb, struct packet *p, struct cv_pod *pod
     if (p->length) {
         if (p->tcp_flags & SYN)
             p->seq++; /* TCP Fast Open: the SYN takes a number of its own */
-        carry(skb, p, s, pod, state, st, direction, now);
+        carry(skb, room, s, pod, state, st, direction, now);
     } else
         mark(skb, p, s, pod, state, st, direction, now);
 }
@@ -596,12 +618,18 @@ INLINE int track(struct __sk_buff *skb, u32 direction)
 
     if (!state || !st)
         return PASS;
+    struct scratch *room = scratch.lookup(&zero);
+
+    if (!room)
+        return PASS;
     struct packet p = {.key = {.ifindex = ifindex}};
 
     switch (parse(skb, &p, direction)) {
     case TCP_OR_UDP:
-        if (watched(&p))
-            track_ip(skb, &p, pod, state, st, direction);
+        room->packet = p;
+        FORGET();
+        if (watched(&room->packet))
+            track_ip(skb, room, pod, state, st, direction);
         else
             count(&st->count[CV_OTHER], 1);
         break;

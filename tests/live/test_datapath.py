@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,20 @@ def test_a_new_datapath_is_pinned_and_says_so(settings):
         assert {path.name for path in settings.pins.iterdir()} == {*compile.MAPS, *compile.PROGRAMS}
         assert datapath.maps.settings()[:3] == (layout.ABI, settings.wake_bytes, compile.build_id())
         assert datapath.stale_bytes == 0
+
+
+def test_the_verifier_is_far_from_its_limit(settings):
+    """Kernels refuse at a million instructions looked at, and each counts otherwise: a state more is easily a tenfold."""
+    with Datapath(settings) as datapath:
+        looked_at = [
+            int(line.split()[1])
+            for fd in datapath.programs.values()
+            for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+            if line.startswith("verified_insns:")
+        ]
+    if not looked_at:
+        pytest.skip("needs a kernel that counts what its verifier looks at (5.16)")
+    assert max(looked_at) < 150_000
 
 
 def test_there_is_one_at_a_time_and_the_other_is_named(settings):

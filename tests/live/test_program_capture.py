@@ -36,12 +36,22 @@ def ends(rig):
 
 def test_detection_has_64_kib_a_direction(rig):
     talk = Talk(rig)
-    sizes = [len(one(talk.peer(b"x" * LONGEST)).data) for _ in range(25)]
+    sizes = [len(one(talk.peer(b"x" * LONGEST, flags="A")).data) for _ in range(25)]
     whole, rest = divmod(DETECT_BYTES, LONGEST)
     assert sizes == [LONGEST] * whole + [rest] + [0] * (24 - whole)
-    assert ends(rig) == {Counter.CAPTURED: whole, Counter.CUT_BUDGET: 25 - whole}
+    assert ends(rig) == {Counter.CAPTURED: whole, Counter.CUT_FLOW: 25 - whole}
     assert rig.counted()[Counter.CAPTURED_BYTES] == DETECT_BYTES
     assert captured(talk.pod(b"the other direction")) == [19]
+
+
+def test_after_64_kib_detection_has_the_last_bytes_of_what_was_pushed(rig):
+    """Nobody may have looked yet, and still an answer says how it ended."""
+    talk = Talk(rig)
+    for _ in range(25):
+        talk.peer(b"x" * LONGEST, flags="A")
+    cut, tail = talk.peer(b"x" * (LONGEST - TAIL) + b"y" * TAIL)
+    assert (cut.data, tail.data) == (b"", b"y" * TAIL)
+    assert one(talk.peer(b"COPY 3")).data == b"COPY 3"
 
 
 def test_after_64_kib_detection_goes_on_with_the_heads_of_turns(rig):
@@ -51,7 +61,7 @@ def test_after_64_kib_detection_goes_on_with_the_heads_of_turns(rig):
         talk.peer(b"x" * LONGEST)
     for _ in range(2):
         assert captured(talk.pod(b"answer")) == [6]
-        assert [captured(talk.peer(b"q" * 3000))[0] for _ in range(3)] == [3000, HEAD - 3000, 0]
+        assert [captured(talk.peer(b"q" * 3000, flags="A"))[0] for _ in range(3)] == [3000, HEAD - 3000, 0]
 
 
 def test_a_cut_segment_says_so_and_keeps_its_length(rig):
@@ -177,8 +187,9 @@ def test_a_flow_beyond_its_budget_sends_the_last_bytes_of_what_was_pushed(rig):
     assert (tail.seq, tail.length, tail.data) == (cut.seq + 1000 - TAIL, TAIL, text[-TAIL:])
     assert (bool(tail.flags & CUT), bool(tail.flags & CONTINUED), tail.packets, cut.packets) == (False, True, 0, 1)
     assert captured(talk.peer(text, flags="A")) == [0]  # not pushed: more will come
-    assert captured(talk.peer(b"x" * (TAIL - 1))) == [0]
-    assert ends(rig) == {Counter.CAPTURED: 2, Counter.CUT_FLOW: 3}
+    whole = one(talk.peer(b"x" * TAIL))
+    assert (len(whole.data), whole.length, whole.flags & CUT) == (TAIL, TAIL, 0)
+    assert ends(rig) == {Counter.CAPTURED: 3, Counter.CUT_FLOW: 2}
 
 
 def test_a_pod_beyond_its_budget_sends_heads_and_then_nothing(rig):
