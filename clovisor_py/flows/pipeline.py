@@ -7,8 +7,6 @@ with `tick`, which the caller owes about every 100 ms to 1 s and which costs wha
 
 Almost all segments are the next one of a stream, wholly captured, at the beginning of a message: `feed` hands their own
 bytes straight to the parser. Whatever else a network can do goes through `_slow`.
-
-A parser is somebody's code reading strangers' bytes. What it raises ends with its flow, which is then only counted.
 """
 
 from __future__ import annotations
@@ -18,17 +16,16 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from clovisor_py.flows import connection, crash
 from clovisor_py.flows.agenda import Agenda
-from clovisor_py.flows.connection import NOT_CAPTURED, SILENT, Ending
 from clovisor_py.flows.control import Control, NoControl
 from clovisor_py.flows.deadlines import Deadlines
 from clovisor_py.flows.delivery import Delivery
 from clovisor_py.flows.detect import resolve
-from clovisor_py.flows.doubt import doubted
 from clovisor_py.flows.following import follow
+from clovisor_py.flows.guard import Guard
+from clovisor_py.flows.leaving import Leaving
 from clovisor_py.flows.ledger import Ledger
-from clovisor_py.flows.loop import GivenUp, Handover
+from clovisor_py.flows.loop import Handover
 from clovisor_py.flows.pairing import Begun
 from clovisor_py.flows.reader import Reader
 from clovisor_py.flows.retelling import Retelling
@@ -83,11 +80,15 @@ class Pipeline:
         timeout_ns = int(request_timeout_s * 1e9)
         watch = partial(agenda.watch, timeout_ns)
         self._agenda = agenda
-        control = self._control = NoControl() if control is None else control
+        control = NoControl() if control is None else control
         self._delivery = Delivery(
             self.ledger, control, self._out.append, watch, known.values(), resolve(hints, known), redaction, begun
         )
         self._deadlines = Deadlines(agenda, self._delivery, timeout_ns)
+        self._guard = Guard(self.ledger, self._delivery)
+        self._leaving = Leaving(
+            self.ledger, self._table, agenda, control, self._delivery, self._deadlines, self._guard, self._out.append
+        )
 
     @property
     def flows(self) -> int:
@@ -119,7 +120,7 @@ class Pipeline:
         before = delivery.terms.get(interface, delivery.default)
         delivery.terms[interface] = Terms(told, redaction, capture, permits, said)
         for flow in [flow for flow in self._table.flows.values() if flow.interface == interface]:
-            self._guarded(flow, now_ns, partial(follow, delivery, before=before))
+            self._guard.run(flow, now_ns, partial(follow, delivery, before=before))
         return self._taken()
 
     def retell(self, now_ns: int) -> list[Session]:
@@ -136,12 +137,12 @@ class Pipeline:
         for flow in self._retelling.step():
             terms = delivery.terms_of(flow)
             if terms.said is not None and flow.told is not None:
-                self._guarded(flow, now_ns, partial(follow, delivery, before=terms))
+                self._guard.run(flow, now_ns, partial(follow, delivery, before=terms))
 
     def drop(self, interface: int, now_ns: int) -> list[Session]:
         """The veth is traced no more: its flows end here, its terms are forgotten. Answers the sessions that this ended."""
         for flow in [flow for flow in self._table.flows.values() if flow.interface == interface]:
-            self._leave(flow, NOT_TRACED, now_ns)
+            self._leaving.leave(flow, NOT_TRACED, now_ns)
         self._delivery.terms.pop(interface, None)
         return self._taken()
 
@@ -187,9 +188,9 @@ class Pipeline:
                 if reader.state:
                     self._deadlines.plan(flow)
             except Handover as handover:
-                self._guarded(flow, time_ns, partial(self._hand_over, direction=direction, handover=handover))
-            except Exception as error:  # noqa: BLE001 a parser's bug must not end tracing: `_failed` counts it
-                self._failed(flow, error, time_ns)
+                self._guard.run(flow, time_ns, partial(self._hand_over, direction=direction, handover=handover))
+            except Exception as error:  # noqa: BLE001 a parser's bug must not end tracing: `failed` counts it
+                self._guard.failed(flow, error, time_ns)
         self.ledger.payload += quick
         self.ledger.parsed += quick
         return self._taken()
@@ -199,11 +200,11 @@ class Pipeline:
         for flow_id in self._agenda.pop_due(now_ns):
             flow = self._table.flows.get(flow_id)
             if flow is not None:
-                self._guarded(flow, now_ns, self._deadlines.look)
+                self._guard.run(flow, now_ns, self._deadlines.look)
                 if self._deadlines.spent(flow, now_ns):
-                    self._leave(flow, "", now_ns)
+                    self._leaving.leave(flow, "", now_ns)
         for flow in self._table.idle(now_ns - self._idle_ns):
-            self._leave(flow, IDLE, now_ns)
+            self._leaving.leave(flow, IDLE, now_ns)
         self._retell_some(now_ns)
         self._table.forget_closed(now_ns)
         return self._taken()
@@ -211,7 +212,7 @@ class Pipeline:
     def close(self, now_ns: int) -> list[Session]:
         """The capture ends: every request still waiting is reported, as `timeout` only if it is older than that."""
         for flow in list(self._table.flows.values()):
-            self._leave(flow, STILL_OPEN, now_ns)
+            self._leaving.leave(flow, STILL_OPEN, now_ns)
         return self._taken()
 
     # ---- a segment ----
@@ -232,7 +233,7 @@ class Pipeline:
             self._delivery.ignore(flow)
         ledger.flows_mid_stream += flow.mid_stream
         for surplus in table.surplus():
-            self._leave(surplus, EVICTED, segment.time_ns)
+            self._leaving.leave(surplus, EVICTED, segment.time_ns)
         return flow
 
     def _count(self, segment: Segment) -> int:
@@ -267,7 +268,7 @@ class Pipeline:
             seq = (seq + 1) & SEQ_MASK
         missing = (segment.ack - flow.streams[1 - direction].next_seq) & SEQ_MASK
         if tcp_flags & ACK and (flow.seen != 3 or 0 < missing <= MAX_WINDOW):
-            self._guarded(flow, time_ns, partial(self._acknowledge, segment=segment))
+            self._guard.run(flow, time_ns, partial(self._acknowledge, segment=segment))
         if segment.length or tcp_flags & FIN:
             fin, turn = bool(tcp_flags & FIN), bool(segment.flags & TURN)
             self._push(
@@ -279,9 +280,9 @@ class Pipeline:
             flow.lost = segment.lost  # the kernel says that it lost some: no use waiting for them
             self._delivery.deliver_all(flow, direction, stream.give_up())
         if tcp_flags & RST:
-            self._end(flow, Outcome.RESET, time_ns)
+            self._leaving.end(flow, Outcome.RESET, time_ns)
         elif stream.ended and flow.streams[1 - direction].ended:
-            self._end(flow, Outcome.CLOSED, time_ns)
+            self._leaving.end(flow, Outcome.CLOSED, time_ns)
         else:
             self._deadlines.plan(flow)
 
@@ -318,83 +319,7 @@ class Pipeline:
             flow.first_ack = segment.ack
         self._delivery.deliver_all(flow, 1 - direction, flow.streams[1 - direction].acknowledged(segment.ack, now_ns))
 
-    # ---- the end of a flow ----
-
-    def _end(self, flow: Flow, outcome: Outcome, now_ns: int) -> None:
-        """The connection has ended; late segments will be known as such."""
-        flow.ended = True
-        self._guarded(flow, now_ns, self._flush, outcome, "")
-        self._tell(flow, _ending(flow, outcome, now_ns))
-        self._table.close(flow, now_ns)
-        self._forget(flow)
-
-    def _leave(self, flow: Flow, why: str, now_ns: int) -> None:
-        """The connection may go on, but it is followed no further."""
-        self._guarded(flow, now_ns, self._flush, Outcome.CLOSED, why)
-        self._tell(flow, _ending(flow, None, now_ns))
-        self._table.remove(flow)
-        self._forget(flow)
-
-    def _flush(self, flow: Flow, outcome: Outcome, why: str, now_ns: int) -> None:
-        """What is old is reported as that, the rest as `outcome`."""
-        self._deadlines.expire(flow, now_ns)
-        self._delivery.flush(flow, outcome, now_ns, why)
-
-    def _tell(self, flow: Flow, ending: Ending) -> None:
-        """A connection that nobody could read is a session of its own."""
-        if doubted(flow):
-            self.ledger.count_unparsed(flow.server_end.port, flow.why)
-        if flow.tally is None:
-            return
-        said = any(side.segments for side in flow.tally.sides)
-        counted = self._control.counted(flow.connection)
-        heard = counted is not None and any(side.segments for side in counted)
-        reason = flow.why if said or flow.opaque else NOT_CAPTURED if heard else SILENT
-        if flow.server < 0:
-            flow.server = flow.likely_server
-            if self._delivery.terms_of(flow).refuses(flow.server, *flow.peer):
-                self.ledger.flows_not_asked += 1
-                return
-        facts = flow.facts("udp" if flow.udp else "tcp")
-        self.ledger.sessions += 1
-        self._out.append(connection.session(flow.tally, facts, flow.server, reason, ending, counted, flow.mid_stream))
-
-    def _forget(self, flow: Flow) -> None:
-        self._agenda.forget(flow.id)
-        for reader in flow.readers or ():
-            reader.dismiss()
-        self.ledger.flows_one_direction += not flow.udp and flow.seen != 3
-
-    def _guarded(self, flow: Flow, now_ns: int, step: Callable[..., None], *args: Outcome | str) -> None:
-        try:
-            step(flow, *args, now_ns)
-        except Exception as error:  # noqa: BLE001 as in `feed`
-            self._failed(flow, error, now_ns)
-
-    def _failed(self, flow: Flow, error: Exception, now_ns: int) -> None:
-        """Give the flow up: it is not what it was taken for, or its parser is broken. From now on it is only counted."""
-        if isinstance(error, GivenUp):
-            reason = str(error)
-        else:
-            self.ledger.count_crash(crash.describe(flow.protocol, error))
-            reason = f"{flow.protocol or 'unknown'} parser failed: {type(error).__name__}"
-        self._delivery.give_up(flow, reason, now_ns)
-
     def _taken(self) -> list[Session]:
         taken = self._out[:]
         self._out.clear()
         return taken
-
-
-def _ending(flow: Flow, outcome: Outcome | None, now_ns: int) -> Ending:
-    """How a connection ended that nobody could read. `outcome` None: it did not, as far as was seen."""
-    answered = flow.seen == 3
-    if outcome is Outcome.RESET:
-        said = flow.opaque or flow.tally is None or any(side.segments for side in flow.tally.sides)
-        refused = not said and not flow.mid_stream
-        return Ending(Outcome.RESET, "refused" if refused else "reset", now_ns)
-    if outcome is not None:
-        return Ending(Outcome.OK, "closed", now_ns)
-    if not answered and not flow.udp and not flow.mid_stream:
-        return Ending(Outcome.TIMEOUT, "no answer", now_ns)
-    return Ending(Outcome.OK, "open", flow.last_ns)
