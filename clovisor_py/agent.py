@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
@@ -25,6 +25,7 @@ from clovisor_py.kernel import layout
 from clovisor_py.kernel.datapath import Datapath
 from clovisor_py.kernel.links import link_names
 from clovisor_py.kernel.maps import Stats
+from clovisor_py.kernel.sweep import Look
 from clovisor_py.kernel.targets import Veth
 from clovisor_py.metrics.red import Red
 from clovisor_py.metrics.tcp import Tcp
@@ -33,9 +34,9 @@ from clovisor_py.model.session import Session
 from clovisor_py.outlet import Outlet
 from clovisor_py.protocols._api import Protocol
 from clovisor_py.protocols._redaction import redaction
+from clovisor_py.shedding import Shedding
 from clovisor_py.sources.live import LiveSource
 from clovisor_py.sources.pcapng import PcapngWriter
-from clovisor_py.sources.throttle import Throttle
 from clovisor_py.troubles import Troubles
 
 SECOND: Final = 1.0
@@ -49,7 +50,8 @@ READ_OUT: Final = 1024
 """Batches that are read without a look at anything else: more than the ring holds."""
 
 ADOPTED: Final = "took over from a predecessor: connections go on; what it left unread (%d bytes) it had counted itself."
-SHEDDING: Final = "more than %g of a core can read: capturing less of the busiest pods; counters stay complete."
+SKIPPED: Final = "took over from one that was killed: what that left unread (%d bytes) was captured for it, and is skipped."
+BLIND: Final = "nothing was captured for %.1f s: Clovisor did not run (it was stopped, or the node was too busy)."
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Agent:
         leave: bool = False,
         lost: Callable[[Veth], None] | None = None,
         private: Container[int] = (),
-        strangers: bool = True,
+        strangers: bool = False,
     ) -> None:
         self.settings = settings
         self._leave = leave
@@ -105,20 +107,23 @@ class Agent:
         self.troubles = Troubles(_log)
         """What the kernel refused of a veth, or of one look; the agent goes on."""
         self._veths: dict[int, Veth] = {}
+        self._attached: set[int] = set()
+        """Also those that have vanished: what was captured of them may still wait."""
         self._last_stats: dict[str, Stats] = {}
-        self._throttle = Throttle(settings.cpu_share, settings.pod_bytes_per_s)
-        self._repairs = self._lost = 0
-        self._cpu = self._shed_at = self._charged_at = self._shed_s = 0.0
-        self._charged: dict[int, int] = {}
-        self._written = 0
+        self.shedding = Shedding(settings.cpu_share, settings.pod_bytes_per_s, self._stats)
+        self._repairs = 0
+        self._blind_s = 0.0
 
     def __enter__(self) -> Agent:
         self.datapath.__enter__()
+        self.tcp.since_ns = time.monotonic_ns()
         self.source = LiveSource(self.datapath.ring, self.settings.poll_s, self.settings.busy_poll_s)
         self._started = time.monotonic()
-        self._cpu, self._shed_at, self._charged_at = time.process_time(), self._started, self._started
-        if self.datapath.adopted:
+        self.shedding.begin()
+        if self.datapath.adopted and self._leave:
             _log.warning(ADOPTED, self.datapath.ring.waiting)
+        elif self.datapath.adopted:
+            _log.warning(SKIPPED, self.datapath.ring.discard())
         if self.datapath.stale_bytes:
             _log.warning("%d bytes of records were older than the lease, and were skipped", self.datapath.stale_bytes)
         return self
@@ -132,8 +137,10 @@ class Agent:
 
     def attach(self, veths: Sequence[Veth]) -> None:
         """Trace these, and detach whatever else a predecessor left. Raises TargetGone, KernelRefused."""
+        level = redaction(self.settings.redact)
         for veth in veths:
             self.add(veth)
+            self.pipeline.set_terms(veth.ifindex, {}, level, self.source.now_ns())
         self._started = time.monotonic()
         for ifindex in self.datapath.retain(set(self._veths)):
             _log.info("interface %d was a predecessor's and is traced no more", ifindex)
@@ -141,8 +148,11 @@ class Agent:
     def add(self, veth: Veth, mode: str = "detect") -> None:
         """Trace one more, new flows in this capture mode. Raises TargetGone, KernelRefused."""
         self.datapath.attach(veth.ifindex, mode)
+        self._outlet.losses.look(veth.ifindex, self.source.now_ns(), 0)
         self.directory.add(veth.ifindex, veth.label, veth.addresses)
+        self._outlet.joining.know(veth.ifindex, veth.addresses)
         self._veths[veth.ifindex] = veth
+        self._attached.add(veth.ifindex)
         if self._writer is not None:
             self._writer.add(veth.ifindex, veth.label, veth.addresses)
 
@@ -171,7 +181,8 @@ class Agent:
         That holds also where detaching raises a ClovisorError: what stays attached then is a stray of which nothing is read.
         """
         try:
-            self.datapath.detach(ifindex)
+            self._look_at(ifindex)
+            self.datapath.detach(ifindex, self._tcp_look())
         finally:
             self._read_out()
             self.forget(ifindex)
@@ -182,13 +193,10 @@ class Agent:
         self._deliver(self.pipeline.drop(ifindex, self.source.now_ns()))
         self.directory.remove(ifindex)
         self._outlet.losses.forget(ifindex)
-        self._charged.pop(ifindex, None)
+        self._outlet.joining.forget(ifindex)
+        self.shedding.forget(ifindex)
         if veth is not None:
             self._last_stats.pop(veth.name, None)
-
-    def excuse(self, cpu_s: float) -> None:
-        """So many seconds of CPU went into attaching, which capturing less would not make less."""
-        self._cpu += cpu_s
 
     def run(self, stop: Callable[[], bool], turn: Callable[[float], None] | None = None) -> None:
         """Until `stop()`, the session limit, or no veth is left. May be called again.
@@ -205,8 +213,8 @@ class Agent:
                 self._deliver(self.pipeline.tick(self.source.now_ns()))
             if second.due(now):
                 self._keep_house()
-            if shed.due(now):
-                self._shed(now)
+            if shed.due(now) and (budget := self.shedding.look(now, self.datapath.ring.written)) is not None:
+                self.datapath.budget(budget)
             if sweep.due(now):
                 self._sweep()
             if repair.due(now):
@@ -225,24 +233,14 @@ class Agent:
         if not self._leave:
             self.datapath.silence()
             self._read_out()
-        self._deliver(self.pipeline.close(self.source.now_ns()))
         self._look()
+        self._deliver(self.pipeline.close(self.source.now_ns()))
         self._ended = time.monotonic()
 
     @property
     def veths(self) -> list[Veth]:
         """Those that are still there."""
         return list(self._veths.values())
-
-    @property
-    def shedding(self) -> bool:
-        """Pods are allowed less than the setting, now."""
-        return self._throttle.shedding
-
-    @property
-    def allowed(self) -> float:
-        """What part of the setting the busiest pods are allowed, now: 1 unless `shedding`."""
-        return self._throttle.ceiling / self._throttle.most if self._throttle.most else 1.0
 
     def ledgers(self) -> Mapping[str, Ledger]:
         """Export URL to its counts, as they are now."""
@@ -270,14 +268,15 @@ class Agent:
             engine=self.pipeline.ledger.as_dict(),
             unparsed=self.pipeline.unparsed(),
             exporters=self._fanout.ledgers(),
-            shed_seconds=self._shed_s,
+            shed_seconds=self.shedding.seconds,
+            blind_seconds=self._blind_s,
             repairs=self._repairs,
             crashes=dict(self.pipeline.ledger.crashes),
         )
 
     def _feed(self, batch: list[Segment]) -> None:
         if self._writer is not None:
-            self._writer.write(batch)
+            self._writer.write([segment for segment in batch if segment.interface in self._attached])
         self._deliver(self.pipeline.feed(batch))
 
     def _read_out(self) -> None:
@@ -289,7 +288,15 @@ class Agent:
                 return
 
     def _deliver(self, sessions: list[Session]) -> None:
+        if sessions and self._veths:
+            for ifindex in self._outlet.losses.due(sessions, self.source.now_ns()):
+                self._look_at(ifindex)
         self._outlet.take(sessions)
+
+    def _look_at(self, ifindex: int) -> None:
+        """What one pod has lost until now: its sessions are to say so."""
+        if (lost := self.datapath.lost(ifindex)) is not None:
+            self._outlet.losses.look(ifindex, self.source.now_ns(), lost)
 
     def _look(self) -> None:
         """Fetch the kernel's counters while they are there."""
@@ -300,7 +307,9 @@ class Agent:
                 losses.look(ifindex, now_ns, sum(stats[counter] for counter in layout.LOSSES))
 
     def _keep_house(self) -> None:
-        self.datapath.heartbeat()
+        if blind_s := self.datapath.heartbeat():
+            self._blind_s += blind_s
+            _log.warning(BLIND, blind_s)
         try:
             here = link_names()
         except OSError as error:
@@ -317,46 +326,25 @@ class Agent:
         self._look()
         del self._veths[veth.ifindex]
         with self.troubles.at(f"clearing up after {veth.name}"):
-            self.datapath.detach(veth.ifindex)
+            self.datapath.detach(veth.ifindex, self._tcp_look())
         self.directory.remove(veth.ifindex)
+        self._outlet.joining.forget(veth.ifindex)
         rest = f"{len(self._veths)} go on" if self._veths else "nothing is left to trace"
         _log.warning("%s (%s) has vanished; %s.", veth.name, veth.label, rest)
 
     def _sweep(self) -> None:
-        now_ns, look = self.source.now_ns(), self.tcp.look
-        self.datapath.sweep(int(self.settings.flow_idle_s * 1e9), lambda place, fields, over: look(place, fields, over, now_ns))
+        self.datapath.sweep(int(self.settings.flow_idle_s * 1e9), self._tcp_look())
         self.tcp.done()
 
-    def _shed(self, now: float) -> None:
-        """Hold ourselves to the share, by what the time since the last look cost."""
-        cpu, elapsed = time.process_time(), now - self._shed_at
-        used = (cpu - self._cpu) / elapsed
-        self._cpu, self._shed_at = cpu, now
-        self._shed_s += elapsed if self._throttle.shedding else 0.0
-        written = self.datapath.ring.written
-        if not self._throttle.concerned(used) and (now - self._charged_at < SECOND or written == self._written):
-            return  # looking at the counters of every pod is for when it matters
-        self._written = written
-        before = self._throttle.ceiling
-        ceiling = self._throttle.observe(used, *self._charges(now))
-        if ceiling != before:
-            self.datapath.budget(ceiling)
-            if before == self._throttle.most:
-                _log.warning(SHEDDING, self._throttle.share)
+    def _tcp_look(self) -> Look:
+        """For the datapath to show what the kernel counted of connections, now."""
+        now_ns, look = self.source.now_ns(), self.tcp.look
+        return lambda place, fields, over: look(place, fields, over, now_ns)
 
-    def _charges(self, now: float) -> tuple[float, bool]:
-        """Bytes a second that the busiest pod was charged since the last look, and whether the ring was full meanwhile."""
+    def _stats(self) -> Iterator[tuple[int, Stats]]:
+        """The kernel's counters of every pod, fetched now."""
         self._look()
-        elapsed, self._charged_at = max(now - self._charged_at, 1e-3), now
-        heaviest, lost = 0.0, 0
-        for ifindex, veth in self._veths.items():
-            stats = self._last_stats[veth.name]
-            charged = stats[layout.Counter.CAPTURED_BYTES] + layout.RECORD_COST * stats[layout.Counter.RECORDS]
-            heaviest = max(heaviest, (charged - self._charged.get(ifindex, 0)) / elapsed)
-            self._charged[ifindex] = charged
-            lost += stats[layout.Counter.LOST_RING]
-        behind, self._lost = lost > self._lost, lost
-        return heaviest, behind
+        return ((ifindex, self._last_stats[veth.name]) for ifindex, veth in self._veths.items())
 
     def _repair(self) -> None:
         broken: list[int] = []

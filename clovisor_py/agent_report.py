@@ -35,6 +35,8 @@ class Report:
     shed_seconds: float
     """Seconds in which pods were allowed less than the setting."""
     repairs: int
+    blind_seconds: float = 0.0
+    """Seconds in which the kernel captured nothing, because this process did not renew its lease."""
     crashes: Mapping[Crash, int] = field(default_factory=dict)
     """Parsers that failed, and how often."""
 

@@ -44,7 +44,7 @@ LOOK_S: Final = 1.0
 """How late that may be noticed; and how long nobody is let in when the process has no file descriptor left."""
 CHUNK: Final = 64 * 1024
 VIEW: Final = "view"
-"""The request for what was counted (`metrics.view`); who serves has an answer of its own for it."""
+"""The request for what was counted (`metrics.taken`); who serves has an answer of its own for it."""
 
 _log = logging.getLogger(__name__)
 

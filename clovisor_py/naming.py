@@ -17,6 +17,8 @@ from clovisor_py.directory import Directory
 from clovisor_py.ends import EndFinder, Resolve
 from clovisor_py.model.session import Session, Side
 from clovisor_py.model.workload import Workload
+from clovisor_py.tracing.context import read
+from clovisor_py.tracing.sampling import verdict
 from clovisor_py.translation import Translation
 
 CONTAINERS: Final = 4096
@@ -34,6 +36,7 @@ class ClusterDirectory(Directory):
     """A Directory that asks the cluster's index. `assign` a workload to a veth before it is traced.
 
     `container_of`: cgroup id to container id, empty where unknown. `elsewhere`: whether a pod is traced on another node.
+    `ratio`: of a traced pod's sessions, those that become spans.
     """
 
     addresses = False
@@ -45,9 +48,10 @@ class ClusterDirectory(Directory):
         translation: Translation | None = None,
         is_external: IsExternal = lambda namespace, name: False,
         elsewhere: Callable[[Workload], bool] = lambda _: False,
+        ratio: Callable[[Workload], float] = lambda _: 1.0,
     ) -> None:
         super().__init__()
-        self._elsewhere = elsewhere
+        self._elsewhere, self._ratio = elsewhere, ratio
         self._ends, self._container_of = EndFinder(resolve, translation, is_external), container_of
         self._own: dict[int, Workload] = {}
         self._containers: dict[int, Containers] = {}
@@ -100,6 +104,8 @@ class ClusterDirectory(Directory):
             server, peer, here = self._in_container(session, server), client, self._callers
         session.client_workload, session.server_workload = client, server
         session.peer_traced = alike and peer is not None and (peer.uid in here or self._elsewhere(peer))
+        if session.peer_traced and session.side is Side.SERVER and peer is not None and (ratio := self._ratio(peer)) < 1.0:
+            session.peer_kept = _kept(session, ratio)
 
     def _in_container(self, session: Session, own: Workload | None) -> Workload | None:
         """The traced pod's own end, with its container where that is known."""
@@ -110,6 +116,16 @@ class ClusterDirectory(Directory):
         if not name and session.cgroup_id:
             name = containers.names.get(self._container_of(session.cgroup_id), "")
         return _inside(own, name) if name else own
+
+
+def _kept(session: Session, ratio: float) -> bool:
+    """Whether the client's end of this becomes a span, where its pod has that ratio.
+
+    What is slow or an error here is so there, too, and all else depends on what both ends have alike.
+    """
+    if session.propagation and session.trace is None:
+        session.trace = read(session.propagation)
+    return verdict(session, ratio)[0]
 
 
 @lru_cache(CONTAINERS)

@@ -111,8 +111,8 @@ class NodeAgent:
     def _names(self) -> ClusterDirectory:
         """Who is at both ends of a session."""
         cluster, translation = self._cluster, Translation(self._conntrack, addresses)
-        external, elsewhere = cluster.is_external, cluster.traced_elsewhere
-        return ClusterDirectory(cluster.resolve, self._cgroups.container, translation, external, elsewhere)
+        external, elsewhere, ratio = cluster.is_external, cluster.traced_elsewhere, cluster.sampled
+        return ClusterDirectory(cluster.resolve, self._cgroups.container, translation, external, elsewhere, ratio)
 
     def run(self, stop: Callable[[], bool], also: Callable[[float], None] | None = None) -> None:
         """Until `stop()`. `also` is called often, with the monotonic time, for whatever else has to be done in this thread."""
@@ -219,7 +219,7 @@ class NodeAgent:
             with self.agent.troubles.at(f"looking after {ref}"):
                 self._compare(ref, now)
         self.veths.turn()
-        self.agent.excuse(time.process_time() - cpu)
+        self.agent.shedding.excuse(time.process_time() - cpu)
 
     def _compare(self, ref: Ref, now: float) -> None:
         """One pod, as it is wanted and as it is."""

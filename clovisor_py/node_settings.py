@@ -103,7 +103,7 @@ class NodeSettings(Settings):
 
     def rules(self, names: Collection[str]) -> Rules:
         """What these settings say about pods; `names`: those of all protocols."""
-        return Rules(default=self.trace_by_default, watch=self.watch, egress=self.egress, names=frozenset(names))
+        return Rules(self.trace_by_default, self.watch, self.egress, self.sample, frozenset(names))
 
 
 class Misfit(ClovisorError):
@@ -230,9 +230,9 @@ def _export(text: str, _names: Collection[str]) -> str:
 
 
 def _metrics_export(text: str) -> str:
-    if text and text.partition(":")[0].lower() not in _otlp_settings.SCHEMES:
+    if text and _export(text, ()).partition(":")[0].lower() not in _otlp_settings.SCHEMES:
         raise Misfit(f"{quoted(text)} does not fit: write one of {_otlp_settings.SYNOPSIS}")
-    return _export(text, ()) if text else ""
+    return text
 
 
 _ITEMS: Final[Mapping[str, Callable[[str, Collection[str]], object]]] = {

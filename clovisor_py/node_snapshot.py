@@ -73,12 +73,12 @@ class Snapshots:
             engine={name: count for name, count in report.engine.items() if isinstance(count, int)},
             unparsed=tuple(Unparsed(*row) for row in report.unparsed),
             starting=not agent.begun,
-            shedding=core.shedding,
+            shedding=core.shedding.active,
             shed_s=report.shed_seconds,
             repairs=report.repairs + agent.veths.moved + agent.veths.strays,
-            own={**agent.counts(), "filters repaired": report.repairs},
+            own={**agent.counts(), "filters repaired": report.repairs, "kernel blind_seconds": round(report.blind_seconds)},
             cpu_share=core.settings.cpu_share,
-            allowed=core.allowed,
+            allowed=core.shedding.allowed,
         )
         return self._last
 

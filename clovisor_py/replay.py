@@ -179,6 +179,7 @@ class Replay:
         for number, interface in enumerate(source.interfaces[named:], named):
             if interface.pod:
                 self._outlet.directory.add(number, interface.name, interface.addresses)
+                self._outlet.joining.know(number, interface.addresses)
         return len(source.interfaces)
 
     def _add(self, source: CaptureSource, pipeline: Pipeline, clock: _Clock) -> None:

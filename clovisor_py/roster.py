@@ -63,6 +63,9 @@ class ClusterView(typing.Protocol):
     def traced_elsewhere(self, peer: Workload) -> bool:
         """Whether the agent of another node is there and tells of this pod's calls."""
 
+    def sampled(self, peer: Workload) -> float:
+        """Of a traced pod's sessions, those that become spans: from 0 to 1."""
+
     def workload(self, pod: Pod) -> Workload:
         """A pod of this node as sessions name it."""
 

@@ -30,7 +30,7 @@ from clovisor_py.kube.objects import Ref
 from clovisor_py.kube.reporter import Reporter
 from clovisor_py.metrics.by_pod import ByPod
 from clovisor_py.metrics.exposition import Exposition
-from clovisor_py.metrics.view import take
+from clovisor_py.metrics.taken import take
 from clovisor_py.node import NodeAgent
 from clovisor_py.node_settings import NodeSettings, differences
 from clovisor_py.node_snapshot import Counting, Snapshots
@@ -100,7 +100,12 @@ class Service:
         self.control = ControlSocket(socket, self._find, lambda sock, asked: self.taps.open(sock, asked.targets, asked.redact))
         self.control.publish(Snapshot(settings.node, __version__, self.node.started, time.time(), starting=True))
         self._exposition = Exposition(
-            lambda: self.node.agent.red, lambda: self.control.snapshot, lambda: self.node.agent.tcp, PodUsage(), sampler.ratio
+            lambda: self.node.agent.red,
+            lambda: self.control.snapshot,
+            lambda: self.node.agent.tcp,
+            PodUsage(),
+            sampler.ratio,
+            self._pushes_s,
         )
         self._push = self._open_push()
         self._pages_s = 0.0
@@ -149,7 +154,7 @@ class Service:
         if not self._settings.metrics_export:
             return None
         try:
-            return open_push(self._settings.metrics_export, self._settings.node, self._exposition.families)
+            return open_push(self._settings.metrics_export, self._settings.node, self._exposition.pushed)
         except UsageError as error:
             if not self._file.leave_out("metrics_export", str(error)):
                 raise
@@ -175,10 +180,13 @@ class Service:
             self._look_at_settings()
             self.control.publish(self._snapshot(now))
 
+    def _pushes_s(self) -> float:
+        return self._push.cpu_s if self._push is not None else 0.0
+
     def _excuse_pages(self) -> None:
-        spent = self._exposition.cpu_s + (self._push.cpu_s if self._push is not None else 0.0)
+        spent = self._exposition.cpu_s + self._pushes_s()
         if spent > self._pages_s:
-            self.node.agent.excuse(spent - self._pages_s)
+            self.node.agent.shedding.excuse(spent - self._pages_s)
             self._pages_s = spent
 
     def _snapshot(self, now: float) -> Snapshot:

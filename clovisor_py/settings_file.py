@@ -28,6 +28,9 @@ from clovisor_py.protocols._redaction import Level
 from clovisor_py.settings_yaml import Said, entries
 
 ENVIRONMENT: Final = "CLOVISOR_"
+FLAG: Final = "--"
+VARIABLE: Final = "environment "
+"""What begins the origin of a value that no file says."""
 MAX_SAID: Final = 5
 """Mistakes that are told at once; the rest is counted."""
 _LINKS: Final = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_(TCP|UDP)(_.*)?)?")
@@ -142,7 +145,7 @@ class SettingsFile:
             try:
                 values[name] = read(name, raw, self._names)
             except Misfit as error:
-                mistakes.append(f"{origin}: {name}: {error}.")
+                mistakes.append(f"{_where(origin, name)}: {error}.")
                 if misfits is not None:
                     misfits.append(name)
         return values
@@ -152,6 +155,11 @@ class SettingsFile:
             return
         self._seen = _identity(self.path)  # before it is read: a change meanwhile is seen by the next look
         yield from entries(self.path, mistakes)
+
+
+def _where(origin: str, name: str) -> str:
+    """A flag or a variable says by itself which setting it is."""
+    return origin if origin.startswith((FLAG, VARIABLE)) else f"{origin}: {name}"
 
 
 def _few(mistakes: list[str]) -> str:
@@ -165,7 +173,7 @@ def _environment(environ: Mapping[str, str]) -> Iterator[Said]:
         name, value = variable.removeprefix(ENVIRONMENT), environ[variable]
         link = _LINKS.fullmatch(name) and (name.lower() not in FIELDS or _URL.match(value))
         if variable.startswith(ENVIRONMENT) and not link:
-            yield f"environment {variable}", name.lower(), value
+            yield f"{VARIABLE}{variable}", name.lower(), value
 
 
 def _flags(flags: Mapping[str, object]) -> Iterator[Said]:
@@ -173,7 +181,7 @@ def _flags(flags: Mapping[str, object]) -> Iterator[Said]:
         if value is None or value == ():
             continue
         raw = [_item(one) for one in value] if isinstance(value, list | tuple) else _item(value)
-        yield f"--{_FLAGS.get(name, name.replace('_', '-'))}", name, raw
+        yield f"{FLAG}{_FLAGS.get(name, name.replace('_', '-'))}", name, raw
 
 
 def _item(value: object) -> str:

@@ -5,9 +5,10 @@ The agent begins with `{"answer": Begun}` or `{"error": sentence}`. Then come, i
 line a second, so that one that hangs is told from one that is content, and ends its sending half when it has seen enough.
 
 A session is the list of its fields in a fixed order, times as they are: the other end makes the same Session of it, and
-filters, counts, shows and exports it as if it had been seen there. Two fields stay behind. `head` is raw payload: the `ids`
+filters, counts, shows and exports it as if it had been seen there. Three fields stay behind. `head` is raw payload: the `ids`
 that are made with it go instead. `propagation` is what somebody put into headers: it has become `trace`, and a remark which of
-them were malformed. Public functions raise ValueError for what is no such line.
+them were malformed. `peer_kept` is about what is sampled, and who taps gets all. Public functions raise ValueError for what is
+no such line.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from clovisor_py import agent as module
 from clovisor_py.agent import Agent
 from clovisor_py.config import Settings
 from clovisor_py.errors import KernelRefused, TargetGone
+from clovisor_py.kernel.layout import PEER_OPENED, RST_SEEN
 from clovisor_py.kernel.targets import Veth
+from tests.metrics.test_tcp import entry, place
 from tests.support.segments import Conversation
 
 GET = "GET /greet HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -28,6 +30,9 @@ class Datapath:
         self.refuses: dict[object, Exception] = {}
         self.displaced: list[int] = []
         self.repaired: list[int] = []
+        self.losses = 0
+        self.last_looks: list[tuple[object, ...]] = []
+        """What is shown of connections when something is detached."""
 
     def capture(self, flow_id, mode):
         pass
@@ -44,8 +49,13 @@ class Datapath:
     def set_mode(self, ifindex, mode):
         pass
 
-    def detach(self, ifindex):
+    def detach(self, ifindex, look):
         self._heed("detach")
+        for shown in self.last_looks:
+            look(*shown, True)
+
+    def lost(self, ifindex):
+        return self.losses
 
     def broken(self):
         self._heed("broken")
@@ -74,7 +84,7 @@ class Bench:
 
     def __init__(self, *ifindexes, **how):
         self.sink, self.talk = Sink(), Conversation().handshake()
-        self.agent = Agent(Settings(), self.sink, **how)
+        self.agent = Agent(Settings(), self.sink, **{"strangers": True, **how})
         self.agent.source = SimpleNamespace(now_ns=lambda: self.talk.now)
         self.datapath = self.agent.datapath
         for ifindex in ifindexes:
@@ -108,12 +118,44 @@ def test_what_cannot_be_detached_ends_all_the_same_and_is_read_no_more(bench):
     assert (len(one.sink.sessions), one.agent.pipeline.ledger.strangers) == (1, 1)
 
 
+def test_a_session_tells_what_its_pod_had_lost_when_it_was_delivered(bench):
+    one = bench(VETH, strangers=False)
+    one.agent.set_terms(VETH, {}, "default")
+    for lost in (5, 7):
+        one.datapath.losses = lost
+        one.agent._feed(one.talk.client(GET).server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").segments)
+        one.talk.segments = []
+        one.talk.now += 1_000_000_000
+    one.datapath.losses = 8
+    one.talk.client(GET)
+    one.captured()
+    one.agent.drop(VETH)
+    assert [session.pod_lost for session in one.sink.sessions] == [5, 2, 1]
+
+
+def test_what_passed_since_the_last_sweep_counts_when_a_pod_goes(bench):
+    one = bench(VETH, strangers=False)
+    one.datapath.last_looks = [(place(), entry(to_pod={"bytes": 40, "packets": 1}, state=PEER_OPENED | RST_SEEN))]
+    one.agent.drop(VETH)
+    [pair] = one.agent.tcp.pairs()
+    assert (pair.connections, pair.open, pair.resets, pair.sent[0]) == (1, 0, 1, 40)
+    assert pair.server == "pod7"  # it is known by name until then
+
+
 def test_what_was_captured_for_somebody_who_is_gone_reaches_nobody(bench):
     one = bench(strangers=False)
     one.talk.client(GET).server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     one.captured()
     one.agent.drop(VETH)
     assert (one.sink.sessions, one.agent.pipeline.ledger.strangers) == ([], 2)
+
+
+def test_a_pods_addresses_are_known_while_it_is_traced(bench):
+    one = bench(1, 2)
+    joining = one.agent._outlet.joining
+    assert joining._pods == {1: {"10.0.0.2"}, 2: {"10.0.0.2"}}
+    one.agent.drop(1)
+    assert list(joining._pods) == [2]
 
 
 def test_forgetting_reads_nothing(bench):

@@ -47,6 +47,38 @@ def test_two_names_are_none_for_as_long_as_both_hold():
     assert after(one, later, at=START + HOLD_NS).name == "b.example"
 
 
+def test_one_name_that_is_asked_for_alone_gets_the_address_when_the_other_no_longer_holds():
+    names, step = Answered(), HOLD_NS // 2
+    names.learn(told("a.example", IP))
+    for asked in range(1, 4):
+        names.learn(told("b.example", IP, start_ns=START + asked * step))
+    found = [names.at(7, IP, START + 3 * step + wait) for wait in (0, step)]
+    assert [one and one.name for one in found] == ["b.example", "b.example"]
+    assert names.at(7, IP, START + 2 * step - 1) is None
+
+
+def test_a_name_that_is_used_holds_on():
+    names = Answered()
+    names.learn(told("a.example", IP))
+    uses = [START + number * (HOLD_NS - 1) for number in range(9)]
+    assert {names.at(7, IP, use) for use in uses} == {Workload("a.example", kind="external")}
+    assert names.at(7, IP, uses[0]) is not None, "a session that began earlier and is told later"
+    assert names.at(7, IP, uses[-1] + HOLD_NS) is None
+
+
+def test_a_name_that_is_used_is_one_of_two():
+    names = Answered()
+    names.learn(told("a.example", IP))
+    assert names.at(7, IP, START + HOLD_NS - 1) is not None
+    names.learn(told("b.example", IP, start_ns=START + HOLD_NS))
+    assert names.at(7, IP, START + HOLD_NS) is None
+    assert names.at(7, IP, START + 2 * HOLD_NS - 1).name == "b.example"
+
+
+def test_what_was_told_again_still_holds_for_what_began_before():
+    assert after(told("a.example", IP), told("a.example", IP, start_ns=START + 9), at=START + 5) is not None
+
+
 def test_an_answer_holds_for_a_while_from_then_on_and_for_its_own_pod():
     one = told("a.example", IP)
     assert after(one, at=START - 1) is None and after(one, at=START + HOLD_NS) is None
@@ -63,6 +95,15 @@ def test_a_veth_that_goes_is_forgotten():
     names.learn(told("a.example", IP))
     names.forget(7)
     assert names.at(7, IP, START) is None and not names._pods
+
+
+def test_those_in_use_are_forgotten_last(monkeypatch):
+    monkeypatch.setattr(module, "MOST", 2)
+    names = Answered()
+    names.learn(told("a.example", IP, "198.51.100.1"))
+    assert names.at(7, IP, START) is not None
+    names.learn(told("b.example", "198.51.100.2"))
+    assert list(names._pods[7]) == [IP, "198.51.100.2"]
 
 
 def test_memory_is_bounded(monkeypatch):

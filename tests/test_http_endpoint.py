@@ -1,17 +1,15 @@
-"""Probes and metrics, and that nobody who is slow, rude or many takes the port from the others."""
+"""Probes and metrics; `test_http_server` has who takes the port from others."""
 
 from __future__ import annotations
 
 import socket
 import threading
-import time
 from http.client import HTTPConnection
 
 import pytest
 
-from clovisor_py import http_endpoint as module
 from clovisor_py.errors import EnvironmentLacking
-from clovisor_py.http_endpoint import CONNECTIONS, HttpEndpoint
+from clovisor_py.http_endpoint import HttpEndpoint
 
 
 class Agent:
@@ -85,32 +83,6 @@ def test_nonsense(endpoint, said):
         except ConnectionResetError:
             pass
     assert get(endpoint.port, "/healthz")[0] == 200
-
-
-def test_the_slow_lose_their_places(monkeypatch, agent):
-    monkeypatch.setattr(module, "PATIENCE_S", 0.4)
-    monkeypatch.setattr(module, "LOOK_S", 0.05)
-    endpoint = HttpEndpoint(0, healthy=lambda: "", ready=lambda: "", metrics=agent.metrics, host="127.0.0.1")
-    with endpoint:
-        port = endpoint._server.server_address[1]
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(CONNECTIONS)]
-        for sock in slow:
-            sock.sendall(b"GET /healthz HT")
-        until = time.monotonic() + 5
-        while get(port, "/healthz")[0] != 503 and time.monotonic() < until:
-            pass
-        assert endpoint.refused["too many"] >= 1
-        for sock in slow:
-            try:
-                while sock.recv(100):
-                    pass
-            except ConnectionResetError:
-                pass
-            sock.close()
-        while get(port, "/healthz")[0] != 200 and time.monotonic() < until:
-            time.sleep(0.02)
-        assert get(port, "/healthz") == (200, b"ok\n")
-        assert endpoint.refused["too slow"] == CONNECTIONS
 
 
 def test_a_port_that_is_taken(endpoint):

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from clovisor_py.model.session import Side
+from clovisor_py.model.session import Outcome, Side
 from clovisor_py.model.workload import Workload
 from clovisor_py.naming import ClusterDirectory, Containers
+from clovisor_py.tracing.sampling import SLOW_NS, verdict
+from clovisor_py.tracing.spans import span_of
 from tests.support.sessions import session
 
 CART = Workload("cart", "shop", kind="pod", uid="1")
@@ -76,6 +78,35 @@ def test_whether_the_other_end_is_traced_on_its_own_node():
     one = session(interface=9, client_workload=None, server_workload=None)
     ClusterDirectory(lambda *_: None, elsewhere=lambda peer: True).name(one)
     assert not one.peer_traced
+
+
+def sampled(ratio, seq, **changes):
+    directory = ClusterDirectory(lambda *_: WEB, ratio=lambda peer: {WEB: ratio}[peer])
+    directory.assign(7, CART)
+    directory.assign(8, WEB)
+    one = session(seq=seq, interface=7, client_workload=None, server_workload=None, **changes)
+    directory.name(one)
+    assert one.peer_traced
+    return one
+
+
+def test_a_callers_span_that_is_sampled_away_is_no_parent():
+    for seq in range(100):
+        server, client = sampled(0.3, seq), session(seq=seq, side=Side.CLIENT)
+        assert span_of(server).parent_id == (span_of(client).span_id if verdict(client, 0.3)[0] else 0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"outcome": Outcome.ERROR, "status": "500"}, {"duration_ns": SLOW_NS}, {"side": Side.CLIENT}]
+)
+def test_a_callers_span_of_an_error_or_of_what_was_slow_is_always_there(changes):
+    assert all(sampled(0.0, seq, **changes).peer_kept for seq in range(20))
+
+
+@pytest.mark.parametrize(("flag", "kept"), [("01", True), ("00", False)])
+def test_the_callers_context_decides_before_its_ratio(flag, kept):
+    headers = {"traceparent": f"00-{1:032x}-{2:016x}-{flag}"}
+    assert sampled(0.5, 1, propagation=headers).peer_kept is kept
 
 
 def test_unknown_stays_an_address():

@@ -94,6 +94,7 @@ def test_what_can_be_written(name, raw, expected):
         ("exports", "smtp://x", "there is no exporter for 'smtp://x'"),
         ("metrics_export", "jaeger://x", "'jaeger://x' does not fit: write one of otlp"),
         ("metrics_export", "otlp+http://a@x", "has a user name in it"),
+        ("metrics_export", "https://a:b@x", "there is no exporter for 'https://…@…'"),
     ],
 )
 def test_what_cannot(name, raw, said):

@@ -41,11 +41,11 @@ def world(bench: type[Bench]):
     core.datapath.ahead = lambda ifindex: ("cil_from_container",) if ifindex == 1 else ()
     core.datapath.ring = SimpleNamespace(written=100)
     core.datapath.maps = SimpleNamespace(sessions=lambda: [])
-    core.shedding, core.allowed, core.settings = False, 1.0, SimpleNamespace(cpu_share=0.5)
+    core.shedding, core.settings = SimpleNamespace(active=False, allowed=1.0), SimpleNamespace(cpu_share=0.5)
     core.datapath.controls_refused, core.datapath.stale_bytes = 0, 24640
     core.ledgers = lambda: {"console:": SimpleNamespace(offered=3, sent=2, waiting=1, dropped={}, left_out=0)}
     core.report = lambda look: SimpleNamespace(
-        engine={"payload": 5, "unparsed": {}}, unparsed=[(80, "why", 1)], shed_seconds=0.0, repairs=2
+        engine={"payload": 5, "unparsed": {}}, unparsed=[(80, "why", 1)], shed_seconds=0.0, blind_seconds=2.6, repairs=2
     )
     return one, reads
 

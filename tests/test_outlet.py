@@ -45,14 +45,16 @@ def test_what_became_of_contexts_is_counted_and_a_call_is_joined_to_its_request(
     assert shown[0].unlinked == "none"
     request = session(propagation=headers)
     message = Message(Kind.REQUEST, propagation=headers, start_ns=request.start_ns, seq=request.seq, head=request.head)
-    outlet.joining.begun(request.interface, request.client, message)
-    outlet.take([session(side=Side.CLIENT, propagation=headers), request])
+    outlet.joining.begun(request.interface, request.client, request.server, request.transport, message)
+    own = request.server._replace(port=50000)
+    outlet.take([session(side=Side.CLIENT, propagation=headers, client=own), request])
     assert span_of(shown[2]).parent_id == span_of(request).span_id
 
 
 def test_what_a_pod_lost_is_said():
     shown = []
     outlet = Outlet(shown.extend)
-    outlet.losses.look(7, session().start_ns, 3)
+    for lost in (0, 3):
+        outlet.losses.look(7, session().start_ns, lost)
     outlet.take([session(), session(interface=8)])
     assert [one.pod_lost for one in shown] == [3, 0]

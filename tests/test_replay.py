@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import pytest
 
 from clovisor_py import replay as module
@@ -148,6 +150,22 @@ def test_what_trace_wrote_has_its_names_again(tmp_path):
     assert session.server_workload.name == "web"
     assert session.client_workload is None
     assert replayed([tmp_path / "x", tmp_path / "x"])[1].shown.total().calls == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_pod_whose_addresses_are_known_may_be_asked_at_one_and_call_from_another(tmp_path, known):
+    headers = f"Host: x\r\ntraceparent: 00-{1:032x}-{2:016x}-01\r\n\r\n"
+    into = Conversation().handshake().client(f"GET /in HTTP/1.1\r\n{headers}").wait(SECOND).server(RESPONSE)
+    start_ns = into.segments[-1].time_ns - 100 * MS
+    out = Conversation(flow_id=2, pod_is_client=True, client_port=50000, start_ns=start_ns)
+    out.addresses = (IPv6Address("fd00::1").packed, IPv6Address("fd00::2").packed, 50000, 8080)
+    out.handshake().client(f"GET /out HTTP/1.1\r\n{headers}").server(RESPONSE)
+    with PcapngWriter(str(tmp_path / "x")) as writer:
+        writer.add(7, "web", ["10.0.0.2", "fd00::1"] if known else ["10.0.0.2"])
+        writer.write(sorted(into.segments + out.segments, key=lambda one: one.time_ns))
+    sessions, _ = replayed([tmp_path / "x"])
+    (call,) = [one for one in sessions if one.resource == "/out"]
+    assert bool(call.caller_span) is known
 
 
 def parts(clock, times):

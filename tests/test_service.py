@@ -197,9 +197,10 @@ def test_metrics_are_pushed_with_what_was_counted_last(pushing):
     [request] = receiver.requests
     found = {one.name: one for one in request.resource_metrics[0].scope_metrics[0].metrics}
     assert [point.as_double for point in found["clovisor.calls"].sum.data_points] == [1.0]
-    served.node.agent.excuse = (excused := []).append
+    served.node.agent.shedding = SimpleNamespace(excuse=(excused := []).append)
     served._excuse_pages()
     assert excused and excused[0] >= served._push.cpu_s > 0
+    assert b"\nclovisor_metrics_push_cpu_seconds_total 0.0\n" not in served._exposition.render()[0]
 
 
 def test_a_receiver_of_metrics_that_makes_no_sense(pushing, monkeypatch):

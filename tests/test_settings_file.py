@@ -108,13 +108,11 @@ def test_mistakes_in_the_file(path, text, said):
 
 
 def test_mistakes_of_the_other_layers():
-    assert refused(None, environ={"CLOVISOR_CPU_SHARE": "x"}).startswith(
-        "environment CLOVISOR_CPU_SHARE: cpu_share: 'x' does not fit"
-    )
+    assert refused(None, environ={"CLOVISOR_CPU_SHARE": "x"}).startswith("environment CLOVISOR_CPU_SHARE: 'x' does not fit")
     assert "environment CLOVISOR_CPU_SHRE: there is no setting 'cpu_shre'; perhaps cpu_share is meant." in refused(
         None, environ={"CLOVISOR_CPU_SHRE": "1"}
     )
-    assert refused(None, flags={"cpu_share": 1000}).startswith("--cpu-share: cpu_share: '1000' does not fit")
+    assert refused(None, flags={"cpu_share": 1000}).startswith("--cpu-share: '1000' does not fit")
 
 
 def test_all_mistakes_are_told(path):
@@ -151,7 +149,7 @@ def test_a_start_with_a_redact_that_can_be_read_has_that(path):
 def test_a_start_refuses_what_its_own_command_says(path):
     path.write_text("cpu_share: much")
     for layers in ({"environ": {"CLOVISOR_CPU_SHARE": "x"}}, {"flags": {"cpu_share": 1000}}):
-        with pytest.raises(UsageError, match=r"cpu_share: '(x|1000)' does not fit"):
+        with pytest.raises(UsageError, match=r"(CPU_SHARE|--cpu-share): '(x|1000)' does not fit"):
             SettingsFile(path, NAMES, **layers).start()
 
 

@@ -47,7 +47,7 @@ def test_whatever_was_on_the_wire_is_one_line(one):
 
 
 def test_every_field_of_a_session_is_carried_or_left_on_purpose():
-    left = {"head", "propagation", "cgroup_id"}
+    left = {"head", "propagation", "cgroup_id", "peer_kept"}
     carried = len(json.loads(session_line(session()))["session"])
     assert carried == len(dataclasses.fields(session())) - len(left)
 

@@ -1,7 +1,7 @@
 """`tools/dashboards`: writes the files of manifests/grafana that are made; `--check` tells whether they are as it makes them.
 
 The dashboards (`_dashboards_overview.py`, `_map`, `_protocols`, `_agents`, `_pods`), alerts and recording rules
-(`_dashboards_rules.py`) are plain data there; change them, run this, and commit both.
+(`_dashboards_rules.py`, `_services`) are plain data there; change them, run this, and commit both.
 Exit status 1 where `--check` finds a difference.
 """
 
@@ -26,7 +26,7 @@ from tools._dashboards_rules import alert_file, recording_file
 
 FOLDER: Final = Path("manifests/grafana")
 WIDTH: Final = 128
-HEAD: Final = "# Made by tools/dashboards; change tools/_dashboards_rules.py instead.\n"
+HEAD: Final = "# Made by tools/dashboards; change tools/_dashboards_rules.py or tools/_dashboards_services.py instead.\n"
 
 
 PAGES: Final[Sequence[Page]] = (OVERVIEW, MAP, PROTOCOLS, AGENTS, PODS)

@@ -65,7 +65,8 @@ ALL: Final = (
     Panel(
         "Failures",
         RATE,
-        "Of these, the failed ones; by how they ended where no answer came (timeout, reset).",
+        "Of these, the failed ones; by how they ended where no answer came (timeout, reset). A graph begins "
+        "with the second scrape of a status: the first failures with one that is new are in Errors above, not here.",
         {"{{protocol}} {{status}}": once("clovisor_errors_total", "protocol, status")},
         width=12,
     ),
@@ -119,9 +120,16 @@ def _sizes(what: str) -> Panel:
     )
 
 
-def _tcp(metric: str, more: str = "") -> str:
-    return f"max without (side) (sum by ({SERVED}, side{more}) (rate({metric}{{{NAMED}}}{OVER})))"
+def _by_side(metric: str, more: str = "") -> str:
+    return f"sum by ({SERVED}, side{more}) (rate({metric}{{{NAMED}}}{OVER}))"
 
+
+def _tcp(metric: str, more: str = "") -> str:
+    return f"max without (side) ({_by_side(metric, more)})"
+
+
+SEGMENTS: Final = _by_side("clovisor_tcp_segments_total")
+"""A share is of one side's segments: two sides see different ones."""
 
 TCP: Final = (
     Panel(
@@ -135,8 +143,8 @@ TCP: Final = (
     Panel(
         "Retransmitted",
         SHARE,
-        "Share of segments in which nothing was new.",
-        {OF_SERVER: f"{_tcp('clovisor_tcp_retransmissions_total')} / ({_tcp('clovisor_tcp_segments_total')} > 0)"},
+        "Share of segments in which nothing was new, at the side that saw the larger one.",
+        {OF_SERVER: f"max without (side) ({_by_side('clovisor_tcp_retransmissions_total')} / ({SEGMENTS} > 0))"},
         steps=RESENDING,
     ),
     Panel(

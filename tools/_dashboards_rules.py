@@ -1,69 +1,45 @@
 """Recording rules and alerts as plain data, and the YAML that Prometheus reads.
 
 Recorded is what dashboards ask often and what takes many series: calls and their durations by who calls whom, once for each
-side at which they were seen (`edge_side:`) and once altogether (`edge:`). A call between two traced pods is seen at both, and
-counted once. The names of durations are those of the agent's own table, so that a family that is added there is recorded, too.
+side at which they were seen (`edge_side:`) and once altogether (`edge:`); what is by who is called (`server:`) is made in
+`_dashboards_services`. A call between two traced pods is seen at both, and counted once. The names of durations are those of
+the agent's own table, so that a family that is added there is recorded, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from clovisor_py.metrics._families import CLIENT, FAMILIES, OTHER, SERVER
+from tools._dashboards_promql import EACH, EDGE, EVERY, WINDOW, Alert, Recording, either
+from tools._dashboards_services import ABOUT_SERVICES, servers
 
 Json = dict[str, Any]
 
-EVERY: Final = "30s"
-WINDOW: Final = "5m"
-"""Of recorded rates: holds several scrapes, also where Prometheus scrapes once a minute."""
-EDGE: Final = "client_namespace, client, server_namespace, server, protocol"
-EACH: Final = f"{EDGE}, side"
 BY_FAMILY: Final = (*FAMILIES.values(), OTHER)
-ENGINE_LOSSES: Final = "buffer_overflows|flows_evicted|held_evicted|pending_evicted|strangers"
-"""Events of the engine by which messages or whole connections are lost for want of room."""
-OPERATORS: Final = ("and", "or", "+", "-", "*", "/")
+ENGINE_LOSSES: Final = "buffer_overflows|flows_evicted|held_evicted|pending_evicted"
+"""Events of the engine by which messages or whole connections are lost for want of room. Not `strangers`: what is captured for
+a pod that is gone is lost to nobody."""
+LOST_A_SECOND: Final = 0.1
+"""Six a minute: where a single one in hours is no reason to look, a bound that is really met loses many."""
+PUSH_LOSSES: Final = "points (failed|refused|rejected)|pushes untold"
+"""Events of the part `metrics` by which points of a push are lost."""
 BOUNDS: Final = ("clovisor_edges_overflowed_total", "clovisor_operations_merged_total", "clovisor_routes_overflowed_total")
-"""What counts where the number of series is held down."""
-
-
-class Recording(NamedTuple):
-    """One series of that name a set of labels; `side` is put on it."""
-
-    record: str
-    expr: str
-    side: str = ""
-
-
-class Alert(NamedTuple):
-    """Fires where `measure` is `when` for so long. `measure` answers also while all is well: an alert about nothing is none."""
-
-    name: str
-    measure: str
-    when: str
-    lasting: str
-    severity: str
-    """`critical`: nothing is traced there; `warning`: not all is; `info`: as it should be, but good to know."""
-    summary: str
-    description: str
-    """What it means and what to do next."""
-
-    @property
-    def expr(self) -> str:
-        compound = any(f" {operator} " in self.measure for operator in OPERATORS)
-        return f"({self.measure}) {self.when}" if compound else f"{self.measure} {self.when}"
+"""What counts where the number of series is held down; of these one has several series (UNNAMED)."""
+UNNAMED: Final = f"sum without (reason) (rate(clovisor_tcp_unnamed_total[{WINDOW}]))"
 
 
 def recordings() -> list[Recording]:
     """In the order in which they are evaluated: later ones use earlier ones."""
     calls, failed = "edge_side:clovisor_calls:rate5m", "edge_side:clovisor_calls_failed:rate5m"
     return [
-        Recording(calls, f"sum by ({EACH}) (rate(clovisor_calls_total[{WINDOW}]))"),
-        Recording(failed, f"sum by ({EACH}) (rate(clovisor_calls_failed_total[{WINDOW}])) or 0 * {calls}"),
+        Recording(calls, f"sum by ({EACH}) (rate(clovisor_edge_calls_total[{WINDOW}]))"),
+        Recording(failed, f"sum by ({EACH}) (rate(clovisor_edge_calls_failed_total[{WINDOW}]))"),
         *_durations(),
         Recording("edge:clovisor_calls:rate5m", f"max without (side) ({calls})"),
         Recording("edge:clovisor_calls_failed:rate5m", f"max without (side) ({failed})"),
-        Recording("edge:clovisor_duration_seconds_bucket:rate5m", _either("edge_side:clovisor_duration_seconds_bucket:rate5m")),
+        Recording("edge:clovisor_duration_seconds_bucket:rate5m", either("edge_side:clovisor_duration_seconds_bucket:rate5m")),
     ]
 
 
@@ -84,12 +60,6 @@ def _durations() -> Iterator[Recording]:
         yield Recording(record, f"sum by ({EDGE}, le) (rate({{{buckets(names)}}}[{WINDOW}]))", side.value)
     names = [family.names[SERVER] for family in BY_FAMILY if not family.sided]
     yield Recording(record, f"sum by ({EACH}, le) (rate({{{buckets(names)}}}[{WINDOW}]))")
-
-
-def _either(record: str) -> str:
-    """At the server where it was seen there: what the network adds is not the server's; else at the client."""
-    server, client = (f'sum without (side) ({record}{{side="{side.value}"}})' for side in (SERVER, CLIENT))
-    return f"{server} or on ({EDGE}) {client}"
 
 
 def buckets(names: Sequence[str]) -> str:
@@ -141,7 +111,7 @@ ALERTS: Final = (
     Alert(
         "ClovisorSessionsLost",
         f'sum without (event) (rate(clovisor_engine_total{{event=~"{ENGINE_LOSSES}"}}[{WINDOW}]))',
-        "> 0",
+        f"> {LOST_A_SECOND}",
         "10m",
         "warning",
         "The agent at {{ $labels.instance }} gives up connections or requests for want of room.",
@@ -178,6 +148,18 @@ ALERTS: Final = (
         "When the queue is full the oldest go. See whether that collector is up and reached from the node.",
     ),
     Alert(
+        "ClovisorMetricsPushFailing",
+        f'sum without (part, event) (rate(clovisor_agent_events_total{{part="metrics",event=~"{PUSH_LOSSES}"}}[{WINDOW}]))'
+        " or on (job, instance) 0 * clovisor_build_info",
+        "> 0",
+        "10m",
+        "warning",
+        "Metrics of the agent at {{ $labels.instance }} do not reach the receiver that metrics_export names.",
+        "There are gaps there; the next push that arrives has all counts again. Why, says the label `event` of "
+        "clovisor_agent_events_total: `points failed` means that the receiver is away, `rejected` and `refused` what it "
+        "answered; the log has more.",
+    ),
+    Alert(
         "ClovisorApiServerAway",
         "clovisor_api_synced",
         "== 0",
@@ -194,7 +176,8 @@ ALERTS: Final = (
         "1m",
         "warning",
         "There is a mistake in the settings of the agent at {{ $labels.instance }}.",
-        "None of the change holds; `clovisor pods` and an Event on the node have the sentence.",
+        "If it was running when they changed, it keeps what it had before, and none of the change holds; if it began with "
+        "them, it took what is right in the file. `clovisor pods` and an Event on the node have the sentence.",
     ),
     Alert(
         "ClovisorRepairs",
@@ -226,30 +209,33 @@ ALERTS: Final = (
     ),
     Alert(
         "ClovisorCpuOverShare",
-        f"(rate(process_cpu_seconds_total[{WINDOW}]) - rate(clovisor_exposition_cpu_seconds_total[{WINDOW}]))"
+        f"(rate(process_cpu_seconds_total[{WINDOW}]) - rate(clovisor_exposition_cpu_seconds_total[{WINDOW}])"
+        f" - rate(clovisor_metrics_push_cpu_seconds_total[{WINDOW}]))"
         " / on (job, instance) clovisor_cpu_share_cores",
         "> 1.2",
         "15m",
         "warning",
         "The agent at {{ $labels.instance }} takes {{ $value | humanizePercentage }} of its share of the CPU.",
-        "Capturing less did not make it less (pages for Prometheus are not in this figure): trace fewer pods on that node, or "
-        "give it more by the setting cpu_share.",
+        "Capturing less did not make it less (pages for Prometheus and pushes of metrics are not in this figure): trace fewer "
+        "pods on that node, or give it more by the setting cpu_share.",
     ),
     Alert(
         "ClovisorMetricsMerged",
-        " + ".join(f"rate({name}[{WINDOW}])" for name in BOUNDS),
+        " + ".join((*(f"rate({name}[{WINDOW}])" for name in BOUNDS), UNNAMED)),
         "> 0",
         "30m",
         "info",
         "Some calls at {{ $labels.instance }} are not told apart in /metrics.",
-        "There are more pairs, operations or paths than are kept apart; the rest is told as `other`, and sums are right.",
+        "There are more pairs, operations, paths or new connections than are kept apart; the rest is told as `other`, and sums "
+        "are right. The dashboard Clovisor / Agents says which of these.",
     ),
+    *ABOUT_SERVICES,
 )
 
 
 def recording_file() -> Json:
     """What Prometheus reads."""
-    return {"groups": [_group("clovisor-edges", recordings()), _group("clovisor-agents", ledgers())]}
+    return {"groups": [_group("clovisor-edges", [*recordings(), *servers()]), _group("clovisor-agents", ledgers())]}
 
 
 def alert_file() -> Json:

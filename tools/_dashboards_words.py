@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools._dashboards_json import Column, Variable
-from tools._dashboards_rules import EACH
+from tools._dashboards_promql import EACH
 
 NAMESPACE: Final = Variable("namespace", "Namespace", "clovisor_calls_total", "server_namespace")
 SERVER: Final = Variable("server", "Server", 'clovisor_calls_total{server_namespace=~"$namespace"}', "server")

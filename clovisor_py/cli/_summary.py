@@ -73,6 +73,8 @@ def lines(report: Report, texts: bool = False) -> list[str]:
     remarks = []
     if report.shed_seconds >= 0.1:
         remarks.append(f"captured less for {report.shed_seconds:.1f} s to stay within the CPU share")
+    if report.blind_seconds:
+        remarks.append(f"nothing was captured for {report.blind_seconds:.1f} s: Clovisor did not run")
     if report.repairs:
         remarks.append(f"filters put back {report.repairs}")
     where = _where(report) if len(report.pods) > 1 else []

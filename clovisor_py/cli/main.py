@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import signal
 import sys
 import threading
 import traceback
@@ -70,6 +71,10 @@ def clovisor(verbose: int) -> None:
 
     Shell completion: eval "$(_CLOVISOR_COMPLETE=bash_source clovisor)" (or zsh_source, fish_source).
     """
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    ):  # `_start` saw to that; from here on there may be something to clean up
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Printable("clovisor: %(message)s"))
@@ -77,7 +82,7 @@ def clovisor(verbose: int) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """The whole of it, but for `_start`."""
     _replace_closed()
     if COMPLETION in os.environ:
         importlib.import_module(f"{cli.__name__}._completion").set_up()

@@ -21,7 +21,9 @@ from clovisor_py.control_client import ask
 from clovisor_py.control_socket import VIEW, Request
 from clovisor_py.errors import EnvironmentLacking, UsageError
 from clovisor_py.exporters._fanout import Fanout
-from clovisor_py.metrics.view import By, Line, Taken, lines, take
+from clovisor_py.metrics.taken import Taken, take
+from clovisor_py.metrics.view import By, Line, lines, untold
+from clovisor_py.model.session import rfc3339
 from clovisor_py.replay import Replay
 from clovisor_py.snapshot import from_json
 
@@ -29,6 +31,9 @@ NAP_S: Final = 0.05
 """How late Ctrl-C is heard."""
 MARGIN: Final = 3
 """Lines of a terminal that are left free: header, sum of the rest, prompt."""
+AWAY_S: Final = 120.0
+"""How long an agent may be away that has answered before: a new one is there in seconds, one with a new image in a minute."""
+AWAY: Final = "waiting up to {:.0f} s for the agent to come back; {}"
 NO_FILE: Final = (
     "there is no capture '{}': give files, or nothing at all for what the agent of this node sees (-n and --of choose of it)."
 )
@@ -65,7 +70,8 @@ def COMMAND(
     """Show who calls whom now, how often, how fast, and what fails.
 
     Asks the agent of this node, which counts every session whether or not it is shown or sampled; or sums up captures. On a
-    terminal the table is made anew every two seconds, until Ctrl-C; elsewhere there is one. -o json is one object a line of it.
+    terminal the table is made anew every two seconds, until Ctrl-C; elsewhere there is one. -o json is one object a line of it,
+    with the time of the agent's answer. A row that ends with ·cut has calls that passed unseen.
 
     \b
     Examples:
@@ -76,36 +82,54 @@ def COMMAND(
       clovisor top monday.pcap --by rpc
     """
 
-    def show(found: Sequence[Line], seconds: float) -> None:
-        chosen = [line for line in found if _is_of(line, namespace, of)]
-        _show(ordered(chosen, sort), output, seconds, refreshing=not files)
+    def show(before: Taken, now: Taken, seconds: float | None = None) -> None:
+        found = lines(before, now, By(by), seconds)
+        chosen = ordered([line for line in found if _is_of(line, namespace, of)], sort)
+        _show(chosen, untold(before, now, By(by)), output, None if files else now.taken)
 
     if files:
-        return _captures(files, By(by), show)
+        return _captures(files, show)
     if count is None and duration_ns is None and not sys.stdout.isatty():
         count = 1
     with until(None if duration_ns is None else duration_ns / 1e9) as stop:
         stop.start()
-        _live(socket, By(by), every_ns / 1e9, count, stop, show)
+        _live(socket, every_ns / 1e9, count, stop, show)
         return stop.exit_status()
 
 
-def _live(
-    path: Path, by: By, every_s: float, count: int | None, stop: Until, show: Callable[[Sequence[Line], float], None]
-) -> None:
+def _live(path: Path, every_s: float, count: int | None, stop: Until, show: Callable[[Taken, Taken], None]) -> None:
     before, shown = _taken(path), 0
     while True:
         _sleep(every_s, stop)
         if stop.asked or (stop() and shown):
             return
-        now = _taken(path)
-        show(lines(before, now, by), now.taken - before.taken)
+        now = _when_back(path, every_s, stop)
+        if now is None:
+            return
+        show(before, now)
         before, shown = now, shown + 1
         if shown == count or stop():
             return
 
 
-def _captures(files: Sequence[str], by: By, show: Callable[[Sequence[Line], float], None]) -> int:
+def _when_back(path: Path, every_s: float, stop: Until) -> Taken | None:
+    """What the agent tells, which may be away for AWAY_S; None: it is time to end before it is back."""
+    end, said = time.monotonic() + AWAY_S, False
+    while True:
+        try:
+            return _taken(path)
+        except EnvironmentLacking as error:
+            if time.monotonic() >= end:
+                raise
+            if not said:
+                click.echo(click.style(AWAY.format(AWAY_S, error), dim=True), err=True, color=_agent.colours())
+                said = True
+        _sleep(every_s, stop)
+        if stop():
+            return None
+
+
+def _captures(files: Sequence[str], show: Callable[[Taken, Taken, float], None]) -> int:
     missing = [name for name in files if not Path(name).exists()]
     if missing:
         raise UsageError(NO_FILE.format(missing[0]))
@@ -114,20 +138,25 @@ def _captures(files: Sequence[str], by: By, show: Callable[[Sequence[Line], floa
         for name in files:
             replay.run(name)
     report = replay.report()
-    show(lines(Taken(), take(report.red, None, 0.0), by, report.seconds), report.seconds)
+    show(Taken(), take(report.red, None, 0.0), report.seconds)
     return stop.exit_status()
 
 
-def _show(found: Sequence[Line], output: str, seconds: float, refreshing: bool) -> None:
+def _show(found: Sequence[Line], told_as_other: int, output: str, taken: float | None) -> None:
+    """`taken`: when the agent told it, s since the epoch; None of captures, which are told once."""
     if output == "json":
+        at = {} if taken is None else {"time": rfc3339(int(taken * 1e9))}
         for line in found:
-            click.echo(json.dumps(line.as_dict(), ensure_ascii=False))
+            text = json.dumps({**at, **line.as_dict(), "told_as_other": told_as_other}, ensure_ascii=False)
+            click.echo(text.encode(errors="backslashreplace").decode())  # half a character of the wire is no UTF-8
         return
-    rows = None
-    if refreshing and sys.stdout.isatty():
-        click.clear()
-        rows = shutil.get_terminal_size().lines - MARGIN
-    for text in table(found, rows):
+    rows = columns = None
+    if sys.stdout.isatty():
+        columns, height = shutil.get_terminal_size()
+        if taken is not None:
+            click.clear()
+            rows = height - MARGIN
+    for text in table(found, rows, columns, told_as_other):
         click.echo(text, color=_agent.colours())
 
 

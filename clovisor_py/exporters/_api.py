@@ -34,6 +34,14 @@ class ExportUrl:
     path: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> str:
+        """What of a place on the network may stand in a log: scheme, host and port. A path and a query may hold a secret."""
+        if not self.host:
+            return f"{self.scheme}:" + "//" * self.text.lower().startswith(f"{self.scheme}://")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + (f":{self.port}" if self.port is not None else "")
+
 
 class Sink(typing.Protocol):
     """Where sessions go."""
@@ -47,6 +55,14 @@ class Sink(typing.Protocol):
 
     def close(self) -> None:
         """Flush and let go; called once, last."""
+
+
+@typing.runtime_checkable
+class Settling(typing.Protocol):
+    """A sink that can say how far it is. Only where it cannot, what a hanging sink has delivered of a batch counts as lost."""
+
+    def settled(self, sessions: Sequence[Session]) -> Delivery | None:
+        """What is settled of this batch by now; None where it knows of none. Called from another thread than `export`."""
 
 
 @dataclass(frozen=True)

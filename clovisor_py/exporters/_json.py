@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -22,10 +23,25 @@ from clovisor_py.model.workload import Endpoint, Workload
 
 CONNECTIONS: Final = 512
 """Connections whose pieces are remembered, at half a kB each; those that sent something last."""
+NO_LINE: Final = "no line"
+"""Why a session is dropped: its attributes are nothing that can be encoded."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _OUTCOMES: Final = {outcome: _encode(outcome.value) for outcome in Outcome}
 _WHOLE: Final = '{"truncated":false,"gap_bytes":0,"mid_stream":false}'
+
+
+def lines(sessions: Sequence[Session]) -> tuple[list[str], dict[str, int], str]:
+    """A line of each that can be told; how many cannot, by reason; and why the last of them cannot."""
+    out: list[str] = []
+    fault = ""
+    for session in sessions:
+        try:
+            out.append(line(session))
+        except Exception as error:  # noqa: BLE001 (whatever a plugin made of it: counted, said, and the others go)
+            fault = f"a {session.protocol} session cannot be told as JSON ({type(error).__name__}: {error})."
+    untold = len(sessions) - len(out)
+    return out, {NO_LINE: untold} if untold else {}, fault
 
 
 def line(session: Session) -> str:

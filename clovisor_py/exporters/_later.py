@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from clovisor_py.exporters._api import Delivery, Sink
+from clovisor_py.exporters._api import Delivery, Settling, Sink
 from clovisor_py.model.session import Session
 
 
@@ -24,6 +24,10 @@ class Later:
         if self._sink is None:
             self._sink = self._create()
         return self._sink.export(sessions)
+
+    def settled(self, sessions: Sequence[Session]) -> Delivery | None:
+        """As the sink says, if it can."""
+        return self._sink.settled(sessions) if isinstance(self._sink, Settling) else None
 
     def close(self) -> None:
         """Close the sink, if there is one by now."""

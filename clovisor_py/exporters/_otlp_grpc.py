@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from clovisor_py import __version__
 from clovisor_py.errors import ExportInterrupted, UsageError
-from clovisor_py.exporters import _otlp_reply, _otlp_tls
+from clovisor_py.exporters import _otlp_faults, _otlp_reply, _otlp_tls
 from clovisor_py.exporters._otlp_reply import REPLY_BYTES, Reply
 from clovisor_py.exporters._otlp_settings import Settings
 
@@ -23,7 +23,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
 OPTIONS: Final = (
-    ("grpc.primary_user_agent", f"clovisor/{__version__}"),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a failed one that waits
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # the worker does that, and counts
@@ -42,8 +41,16 @@ LATER: Final = frozenset(
 """Codes after which the same call may succeed; RESOURCE_EXHAUSTED is one with RetryInfo only."""
 NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-ADDRESS: Final = re.compile(r"^[A-Z]+: \S+: ")
-"""The code and address that gRPC puts before the reason (`UNKNOWN: ipv4:127.0.0.1:4317: `)."""
+UNTOLD: Final = re.compile(r"^[A-Z]+: \S+: |(: Invalid certificate verification context)?: OK$")
+"""Around the reason: the code and address before it (`UNKNOWN: ipv4:127.0.0.1:4317: `), and that there is no further one."""
+NAMELESS: Final = re.compile(r"errors resolving|lookup failed|DNS resolution")
+NO_GRPC: Final = re.compile(r"SETTINGS frame|ALPN")
+LATE: Final = "Deadline Exceeded"
+"""Our own; a collector that gives up on another's behalf says it otherwise."""
+NO_TLS: Final = re.compile(_otlp_faults.PLAIN.pattern + r"|(?i:certificate|hostname verification)|_ALERT_")
+HUNG_UP: Final = re.compile(r"Socket closed|recvmsg|sendmsg|Connection reset|Broken pipe|Handshake read failed|Unwrap failed")
+USER_AGENT: Final = "user-agent"
+"""A header that gRPC writes itself, and lets nobody else write; it begins with what its option says."""
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -52,8 +59,12 @@ class GrpcTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metadata = tuple(settings.headers.items())
+        self._metadata = tuple((name, text) for name, text in settings.headers.items() if name != USER_AGENT)
+        agent = settings.headers.get(USER_AGENT, f"clovisor/{__version__}")
+        self._options = (("grpc.primary_user_agent", agent), *OPTIONS)
         self._compression = grpc.Compression.Gzip if settings.gzip else grpc.Compression.NoCompression
+        self._answered = False
+        """At least once: no mistake of the URL makes it fail any more."""
         self._channel: Any = None
         self._export: Any = None
         if settings.tls:
@@ -69,6 +80,7 @@ class GrpcTransport:
             )
         except grpc.RpcError as error:
             return self._failed(error)
+        self._answered = True
         return _otlp_reply.accepted(answer)
 
     def close(self) -> None:
@@ -85,30 +97,46 @@ class GrpcTransport:
                 credentials = grpc.ssl_channel_credentials(*_otlp_tls.pem(settings))
             except UsageError as error:
                 raise ExportInterrupted(str(error)) from error  # usable at the start: they are being renewed
-            self._channel = grpc.secure_channel(target, credentials, options=OPTIONS)
+            self._channel = grpc.secure_channel(target, credentials, options=self._options)
         else:
-            self._channel = grpc.insecure_channel(target, options=OPTIONS)
+            self._channel = grpc.insecure_channel(target, options=self._options)
         self._export = self._channel.unary_unary(settings.signal.method)
 
     def _failed(self, error: grpc.RpcError) -> Reply:
         """The Reply of a call that is not to be made again."""
-        settings, code = self._settings, error.code()
-        why = f"{code.name}: {_cause(error.details() or '')}"
+        settings, code, details = self._settings, error.code(), error.details() or ""
+        why = f"{code.name}: {_cause(details)}"
         status = _otlp_reply.status(dict(error.trailing_metadata() or ()).get(STATUS_DETAILS, b""))
+        if code in AWAY:
+            self.close()
+            raise ExportInterrupted(self._fault(details, why), retry_after_s=status.retry_after_s or 0.0) from error
+        self._answered = True
         if code in LATER or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and status.retry_after_s is not None):
             self.close()
-            raise ExportInterrupted(self._later(code, why), retry_after_s=status.retry_after_s or 0.0) from error
-        say = _otlp_reply.unknown if code in NOT_LET_IN else _otlp_reply.refused
+            raise ExportInterrupted(_otlp_faults.busy(settings, why), retry_after_s=status.retry_after_s or 0.0) from error
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return Reply(refused=True, why=_otlp_faults.no_receiver(settings, why))
+        say = _otlp_faults.not_let_in if code in NOT_LET_IN else _otlp_faults.refused
         return Reply(refused=True, why=say(settings, why))
 
-    def _later(self, code: grpc.StatusCode, why: str) -> str:
-        if "handshake" in why.lower() or "certificate" in why.lower():
-            return _otlp_reply.untrusted(self._settings, why)
-        return (_otlp_reply.away if code in AWAY else _otlp_reply.busy)(self._settings, why)
+    def _fault(self, details: str, why: str) -> str:
+        """Of gRPC's words: they are all that there is."""
+        settings = self._settings
+        if NAMELESS.search(details):
+            return _otlp_faults.nameless(settings, details.rpartition(": ")[2].rstrip("]"))
+        if NO_GRPC.search(details):
+            return _otlp_faults.no_grpc(settings, why)
+        if LATE in details:
+            return _otlp_faults.late(settings, why)
+        if NO_TLS.search(details):
+            return _otlp_faults.no_tls(settings, why)
+        if HUNG_UP.search(details):
+            return _otlp_faults.hung_up(settings, why, answered=self._answered)
+        return _otlp_faults.away(settings, why)
 
 
 def _cause(details: str) -> str:
     """Of gRPC's own long tale (all addresses, their states, the source file of OpenSSL) its end, which is the reason."""
     for before in ("last error: ", "OPENSSL_internal:"):
         details = details.rpartition(before)[2]
-    return ADDRESS.sub("", details)
+    return UNTOLD.sub("", details)

@@ -2,6 +2,7 @@
 
 They are read from the very collector that Prometheus reads, so both say the same. Names are OpenTelemetry's: dots, and the unit
 apart (`http.server.request.duration` in `s`); a collector that writes them to Prometheus arrives at those of `/metrics` again.
+Attributes are OpenTelemetry's where it has some (`metrics._conventions`), beside ours, which are what all families share.
 
 One Resource: the agent, on its node; who called whom stays in attributes, called as the labels are. Not a Resource a workload:
 a series is about a pair of them as seen from one node, and OpenTelemetry wants one writer for each stream. Two agents that see
@@ -30,6 +31,10 @@ DOTTED: Final = frozenset({"http", "rpc", "db", "messaging", "dns", "k8s"})
 """Beginnings of OpenTelemetry's own names, which have dots throughout; of ours only the first word is a namespace."""
 WORDS: Final = {"working.set": "working_set"}
 """Two words that are one part of a name."""
+POD: Final = "k8s_"
+"""Beginning of families whose labels OpenTelemetry knows, every one: they are called as there, and only so."""
+CALLED: Final = {"namespace": "k8s.namespace.name", "pod": "k8s.pod.name", "direction": "network.io.direction"}
+"""Labels of these."""
 
 _SCOPE: Final = sized(1, sized(1, b"clovisor") + sized(2, __version__.encode()))
 _CUMULATIVE: Final = tag(2, VARINT) + varint(2)
@@ -93,14 +98,15 @@ class MetricsEncoder:
         wanted = f"{metric.name}_total" if counts else metric.name
         for sample in metric.samples:
             if sample.name == wanted:
-                said = labels.encode(NUMBER_FIELD, sample.labels.items())
-                start = self._starts.of(metric.name, said, sample.value, now_ns) if counts else 0
+                said = labels.encode(NUMBER_FIELD, _called(metric.name, sample.labels))
+                start = self._starts.of(metric.name, sample.labels, said, sample.value, now_ns) if counts else 0
                 yield _otlp_points.number(said, start, now_ns, sample.value)
 
     def _histograms(self, metric: Metric, labels: Labels, now_ns: int) -> Iterator[bytes]:
         for pairs, buckets in _by_labels(metric).items():
             said = labels.encode(HISTOGRAM_FIELD, pairs)
-            start = self._starts.of(metric.name, said, buckets.count, now_ns)
+            ours = {key: value for key, value in pairs if "." not in key}  # the others follow from these
+            start = self._starts.of(metric.name, ours, said, buckets.count, now_ns)
             yield _otlp_points.histogram(said, start, now_ns, buckets)
 
     def _pack(self, families: Iterable[_Family]) -> Iterator[Request]:
@@ -135,6 +141,13 @@ def named(family: str) -> tuple[str, str]:
         for parted, word in WORDS.items():
             rest = rest.replace(parted, word)
     return f"{begin}.{rest}", unit
+
+
+def _called(family: str, labels: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Labels of a family of numbers, as attributes are called."""
+    if not family.startswith(POD):
+        return labels.items()
+    return [(CALLED.get(key, key), value) for key, value in labels.items()]
 
 
 def _by_labels(metric: Metric) -> Mapping[tuple[tuple[str, str], ...], Buckets]:

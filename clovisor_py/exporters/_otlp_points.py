@@ -3,7 +3,8 @@
 Every value is cumulative. A point says from when on: a stream that was there from the first push on counts from the agent's
 beginning; one that comes later, comes back, or falls (its pod or pair was forgotten meanwhile), from the push before. What was
 counted by somebody else, for longer than we know (a pod's CPU time), begins with its first point, which then says by itself
-that nothing happened before: so no rate is made of it.
+that nothing happened before: so no rate is made of it. So does a stream that took others in: words of a path became LEARNT,
+and its value has what they had told already. What came since the push before is in its value then, and in no rate.
 
 Specifications: https://opentelemetry.io/docs/specs/otel/metrics/data-model/ ("Resets and Gaps"),
 https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/metrics/v1/metrics.proto
@@ -29,6 +30,10 @@ _FILTERED: Final = 7
 """`filtered_attributes` of an Exemplar."""
 _IDS: Final = {"span_id": 4, "trace_id": 5}
 """What an exemplar says in hexadecimal, to its field."""
+OPERATION: Final = "operation"
+"""The label whose value is a template."""
+LEARNT: Final = "{name}"
+"""What takes the place of words, in a template, when there are too many of them (`metrics.routes.NAME`)."""
 _FOREIGN: Final = ("k8s_", "clovisor_pod_oom_", "clovisor_pod_disk_")
 """Beginnings of families that the kernel counts, from the pod's beginning on."""
 
@@ -40,6 +45,8 @@ _COUNT: Final = struct.Struct("<cQ")
 _COUNT_TAG: Final = tag(4, FIXED64)
 _COUNTS, _BOUNDS, _EXAMPLE = tag(6, BYTES), tag(7, BYTES), 8
 _EXAMPLE_TIME, _EXAMPLE_VALUE = tag(2, FIXED64), tag(3, FIXED64)
+_Rest = tuple[str, ...]
+"""A family, and values of all labels but OPERATION."""
 _POINT: Final = 1
 """`data_points` of a Gauge, a Sum and a Histogram."""
 
@@ -70,21 +77,42 @@ class Starts:
         self._last_ns = began_ns
         self._before: dict[tuple[str, bytes], tuple[int, float]] = {}
         self._now: dict[tuple[str, bytes], tuple[int, float]] = {}
+        self._asked_before: dict[_Rest, list[str]] = {}
+        self._asked_now: dict[_Rest, list[str]] = {}
+        """Operations of streams that are alike in all else."""
 
-    def of(self, family: str, attributes: bytes, value: float, now_ns: int) -> int:
-        """Of one stream, whose value (or number of values) is this one now."""
+    def of(self, family: str, labels: Mapping[str, str], attributes: bytes, value: float, now_ns: int) -> int:
+        """Of one stream, whose value (or number of values) is this one now; `attributes` are its labels, encoded."""
         key = family, attributes
         known = self._before.get(key)
+        took_in = self._takes_in(family, labels)
         if known is not None and value >= known[1]:
             start = known[0]
         else:
-            start = now_ns if known is None and family.startswith(_FOREIGN) else self._last_ns
+            start = now_ns if known is None and (took_in or family.startswith(_FOREIGN)) else self._last_ns
         self._now[key] = min(start, now_ns), value
         return min(start, now_ns)
+
+    def _takes_in(self, family: str, labels: Mapping[str, str]) -> bool:
+        """Whether the last push had streams that may be part of this one."""
+        operation = labels.get(OPERATION)
+        if operation is None:
+            return False
+        rest = family, *(value for key, value in labels.items() if key != OPERATION)
+        self._asked_now.setdefault(rest, []).append(operation)
+        return LEARNT in operation and any(_became(before, operation) for before in self._asked_before.get(rest, ()))
 
     def done(self, now_ns: int) -> None:
         """That was all of this push: a stream that was not in it begins anew, if it comes back."""
         self._before, self._now, self._last_ns = self._now, {}, now_ns
+        self._asked_before, self._asked_now = self._asked_now, {}
+
+
+def _became(before: str, now: str) -> bool:
+    """Whether words of the one template are LEARNT in the other, and all else is the same."""
+    old, new = before.split("/"), now.split("/")
+    same = (there == here or (there == LEARNT and not here.startswith("{")) for here, there in zip(old, new, strict=False))
+    return before != now and len(old) == len(new) and all(same)
 
 
 class Labels:

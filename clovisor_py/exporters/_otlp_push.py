@@ -23,8 +23,9 @@ from typing import Final
 from prometheus_client.core import Metric
 
 from clovisor_py import __version__
+from clovisor_py.cpu_meter import CpuMeter
 from clovisor_py.errors import ExportInterrupted, UsageError
-from clovisor_py.exporters import _otlp_settings
+from clovisor_py.exporters import _otlp_settings, _own_resource
 from clovisor_py.exporters._otlp_metrics import MetricsEncoder, Request
 from clovisor_py.exporters._otlp_reply import Transport
 from clovisor_py.exporters._registry import parse
@@ -62,7 +63,7 @@ class MetricsPush:
         self._untold = 0
         self._stopping = threading.Event()
         self._abandoned = self._down = self._said_refused = False
-        self._spent_s = 0.0
+        self._cpu = CpuMeter()
         self._thread = threading.Thread(target=self._run, name=f"metrics {name}", daemon=True)
 
     def counts(self) -> dict[str, int]:
@@ -76,8 +77,8 @@ class MetricsPush:
 
     @property
     def cpu_s(self) -> float:
-        """Seconds of CPU that its thread has taken, up to the end of its last push."""
-        return self._spent_s
+        """Seconds of CPU that went into pushes so far, into one that goes on as well."""
+        return self._cpu.spent_s
 
     def close(self, deadline_s: float = CLOSE_S) -> None:
         """Push once more, but for no longer than `deadline_s`; what is still on its way then is dropped as `stopped`."""
@@ -103,9 +104,11 @@ class MetricsPush:
         due = time.monotonic() + self._interval_s * random.random()
         while not self._stopping.wait(max(due - time.monotonic(), 0.0)):
             due += self._interval_s
-            self._push(due)
+            with self._cpu.running():
+                self._push(due)
             due = max(due, time.monotonic())
-        self._push(time.monotonic())
+        with self._cpu.running():
+            self._push(time.monotonic())
         self._transport.close()
 
     def _push(self, until: float) -> None:
@@ -119,7 +122,6 @@ class MetricsPush:
             with self._lock:
                 self._untold += 1
             self._drop_rest()
-        self._spent_s = time.thread_time()
 
     def _offer(self, requests: Sequence[Request]) -> None:
         with self._lock:
@@ -188,9 +190,10 @@ def open_push(url: str, node: str, tell: Tell, environ: Mapping[str, str] = os.e
     """Ready to begin. `node`: whose agent tells. Raises UsageError where the URL or a variable makes no sense."""
     parsed = parse(url)
     if parsed.scheme not in _otlp_settings.SCHEMES:
-        raise UsageError(f"'{url}' is no receiver of metrics; write one of {_otlp_settings.SYNOPSIS}.")
+        raise UsageError(f"'{parsed.shown}' is no receiver of metrics; write one of {_otlp_settings.SYNOPSIS}.")
     settings = _otlp_settings.settings_of(parsed, environ, _otlp_settings.METRICS)
     resource = {
+        **_own_resource.said(environ),
         "service.name": "clovisor",
         "service.version": __version__,
         "service.instance.id": node,

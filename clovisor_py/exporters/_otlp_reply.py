@@ -1,7 +1,8 @@
 """What a collector answers: how many spans (or points of metrics) it rejected, why it takes none, and when to come back.
 
 A Transport sends one request and answers a Reply, or raises ExportInterrupted where sending the same again may help. Which
-answers those are, the specification says; everything else is not tried again: the collector would say the same once more.
+answers those are, the specification says; everything else is not tried again: the collector would say the same once more. The
+sentences are in `_otlp_faults`.
 
 Specification: https://opentelemetry.io/docs/specs/otlp/ ("Failures")
 """
@@ -15,7 +16,6 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from clovisor_py.exporters._otlp_settings import Settings
 from clovisor_py.exporters._otlp_wire import Malformed, fields
 from clovisor_py.model.text import printable
 
@@ -94,7 +94,7 @@ def retry_after_s(header: str | None) -> float:
         return min(float(header), float(_LONG))
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a time zone beyond what a C int holds
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
@@ -105,34 +105,6 @@ def remark(said: bytes | str) -> str:
     """Somebody else's words, fit for a log: one line, bounded, nothing in it that a terminal obeys."""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     return printable(" ".join(text[: REMARK_CHARS * 2].split()))[:REMARK_CHARS]
-
-
-def away(settings: Settings, why: str) -> str:
-    """A sentence: nobody answers there."""
-    return f"no collector answers at {settings.place} ({remark(why)}); start one, or export to another host."
-
-
-def untrusted(settings: Settings, why: str) -> str:
-    """A sentence: TLS came to nothing."""
-    return f"no TLS with the collector at {settings.place} ({remark(why)}); renew the certificate, or name the CA (?ca=FILE)."
-
-
-def busy(settings: Settings, why: str) -> str:
-    """A sentence: it may take the same later."""
-    return f"the collector at {settings.place} takes nothing now ({remark(why)}); see its log."
-
-
-def refused(settings: Settings, why: str) -> str:
-    """A sentence: it will never take that."""
-    return f"the collector at {settings.place} refuses what it is sent ({remark(why)}); see its log."
-
-
-def unknown(settings: Settings, why: str) -> str:
-    """A sentence: it wants to know who sends."""
-    return (
-        f"the collector at {settings.place} does not let us in ({remark(why)}); "
-        "put what it asks for into OTEL_EXPORTER_OTLP_HEADERS, or give a client certificate."
-    )
 
 
 def _delay(data: int | bytes) -> float:

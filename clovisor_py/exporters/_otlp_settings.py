@@ -37,8 +37,8 @@ SYNOPSIS: Final = "otlp[s]+grpc://HOST[:4317], otlp[s]+http://HOST[:4318], otlp:
 PORTS: Final = {GRPC: 4317, HTTP: 4318}
 WEB_PORTS: Final = {"http": 80, "https": 443}
 """Of a variable's URL for HTTP, which is an ordinary one."""
-IN_PATH: Final = "/%:@!$&'()*+,;=~"
-"""What a path holds as it is; everything else but letters and digits is percent-encoded."""
+IN_PATH: Final = "/%:@!$&'()*+,;=~?"
+"""What a path with its query holds as it is; everything else but letters and digits is percent-encoded."""
 TIMEOUT_S: Final = 10.0
 """Of one request: the specification's."""
 LONGEST_TIMEOUT_S: Final = 600.0
@@ -65,7 +65,7 @@ METRICS: Final = Signal("METRICS", "/v1/metrics", "/opentelemetry.proto.collecto
 
 @dataclass(frozen=True)
 class Settings:
-    """One receiver. `path` is for HTTP only, `signal.method` for gRPC.
+    """One receiver. `path` (with its query, which may be a secret) is for HTTP only, `signal.method` for gRPC.
 
     `ca`, `certificate` and `key` are files, empty where there is none.
     """
@@ -73,7 +73,7 @@ class Settings:
     protocol: str
     host: str
     port: int
-    path: str = TRACES.path
+    path: str = field(default=TRACES.path, repr=False)
     tls: bool = False
     gzip: bool = False
     timeout_s: float = TIMEOUT_S
@@ -101,15 +101,15 @@ def settings_of(url: ExportUrl, environ: Mapping[str, str], signal: Signal = TRA
         tls = tls or secure
     files = [_file(url, variables, *names, tls=tls) for names in FILES]
     if bool(files[1]) != bool(files[2]):
-        raise UsageError(f"'{url.text}' has a client certificate or its key, not both; give cert=FILE and key=FILE.")
+        raise UsageError(f"'{url.shown}' has a client certificate or its key, not both; give cert=FILE and key=FILE.")
     return Settings(
         protocol=protocol,
         host=host,
         port=port,
         path=quote(path, safe=IN_PATH),
         tls=tls,
-        gzip=_compression(url.query["compression"], url.text) if "compression" in url.query else variables.compression(),
-        timeout_s=_seconds(url.query["timeout"], 1.0, url.text) if "timeout" in url.query else variables.timeout_s(),
+        gzip=_compression(url.query["compression"], url.shown) if "compression" in url.query else variables.compression(),
+        timeout_s=_seconds(url.query["timeout"], 1.0, url.shown) if "timeout" in url.query else variables.timeout_s(),
         headers=variables.headers(),
         ca=files[0],
         certificate=files[1],
@@ -125,20 +125,20 @@ FILES: Final = (("ca", "CERTIFICATE"), ("cert", "CLIENT_CERTIFICATE"), ("key", "
 def _check(url: ExportUrl, protocol: str) -> None:
     if unknown := set(url.query) - QUERY:
         word = sorted(unknown)[0]
-        raise UsageError(f"'{url.text}' asks OTLP for '{word}', which it does not know; write {', '.join(sorted(QUERY))}.")
+        raise UsageError(f"'{url.shown}' asks OTLP for '{word}', which it does not know; write {', '.join(sorted(QUERY))}.")
     if url.host and url.scheme == "otlp":
-        raise UsageError(f"'{url.text}' does not say how to send; write otlp+grpc://{url.host} or otlp+http://{url.host}.")
+        raise UsageError(f"'{url.shown}' does not say how to send; write otlp+grpc://{url.host} or otlp+http://{url.host}.")
     if not url.host and url.path:
-        raise UsageError(f"'{url.text}' names no host; write one of {SYNOPSIS}.")
+        raise UsageError(f"'{url.shown}' names no host; write one of {SYNOPSIS}.")
     if protocol == GRPC and url.path.strip("/"):
-        raise UsageError(f"'{url.text}' has a path, which gRPC does not use; leave it out, or write otlp+http.")
+        raise UsageError(f"'{url.shown}' has a path, which gRPC does not use; leave it out, or write otlp+http.")
 
 
 def _file(url: ExportUrl, variables: _Variables, word: str, variable: str, *, tls: bool) -> str:
     """A variable's certificate is for those who use TLS; one in a URL without TLS is a mistake."""
     named = url.query.get(word, "")
     if named and not tls:
-        raise UsageError(f"'{url.text}' has '{word}' but no TLS; write otlps in place of otlp.")
+        raise UsageError(f"'{url.shown}' has '{word}' but no TLS; write otlps in place of otlp.")
     return (named or variables.get(variable)[1]) if tls else ""
 
 
@@ -162,7 +162,7 @@ class _Variables:
         return value or HTTP
 
     def endpoint(self, protocol: str) -> tuple[str, int, str, bool]:
-        """Host, port, path and whether TLS is asked for."""
+        """Host, port, path with its query, and whether TLS is asked for."""
         variable, value = self.get("ENDPOINT")
         if not value:
             return "localhost", PORTS[protocol], self._signal.path, False
@@ -173,17 +173,18 @@ class _Variables:
             parts = urlsplit(value)
             port = parts.port
         except ValueError as error:
-            raise UsageError(f"{variable} is no URL ({error}); write http://HOST:{PORTS[protocol]}.") from error
+            raise UsageError(f"{variable} is no URL with a host and a port; write http://HOST:{PORTS[protocol]}.") from error
         if parts.scheme not in WEB_PORTS or not parts.hostname or "@" in parts.netloc:
             raise UsageError(f"{variable} is not a URL of a collector; write http://HOST:{PORTS[protocol]}.")
+        if protocol == GRPC and parts.query:
+            raise UsageError(f"{variable} has a query, which gRPC does not use; leave it out, or set the protocol to {HTTP}.")
         usual = PORTS[GRPC] if protocol == GRPC else WEB_PORTS[parts.scheme]
         return parts.hostname, port or usual, self._path(parts, variable), parts.scheme == "https"
 
     def _path(self, parts: SplitResult, variable: str) -> str:
         """The variable for this signal alone is the whole URL; the one for all signals is where theirs begin."""
-        if f"_{self._signal.word}_" in variable:
-            return parts.path or "/"
-        return parts.path.rstrip("/") + self._signal.path
+        path = (parts.path or "/") if f"_{self._signal.word}_" in variable else parts.path.rstrip("/") + self._signal.path
+        return f"{path}?{parts.query}" if parts.query else path
 
     def compression(self) -> bool:
         variable, value = self.get("COMPRESSION")

@@ -1,8 +1,8 @@
 """Sessions as OTLP's ExportTraceServiceRequests: spans by the workload that tells them, in requests of bounded size.
 
 One Resource a workload: who it is (`service.*`, `k8s.*`) is said once for all of its spans in a request, and not again in
-each. A span that cannot be encoded (an attribute that a plugin made of nothing we know) is dropped and counted; it takes
-nothing else with it.
+each; with it goes what the operator says of all (`_own_resource`). A span that cannot be encoded (an attribute that a plugin
+made of nothing we know) is dropped and counted; it takes nothing else with it.
 
 Specification: https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from clovisor_py import __version__
@@ -58,7 +59,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Resource:
-    """`encoded`: the field of a ResourceSpans; `attributes`: what it says, as a span would; `size` of them, as spans count."""
+    """`encoded`: the field of a ResourceSpans; `attributes`: what it says, as a span would; `size` of them, as spans count.
+
+    What is said of all is in no span's attributes, and in neither of these two.
+    """
 
     encoded: bytes
     attributes: Mapping[str, AttributeValue]
@@ -66,12 +70,15 @@ class _Resource:
 
 
 class Encoder:
-    """Sessions to requests; remembers what many of them have in common."""
+    """Sessions to requests; remembers what many of them have in common. `of_all`: what every Resource says, too."""
 
-    def __init__(self, request_bytes: int = REQUEST_BYTES) -> None:
+    def __init__(self, request_bytes: int = REQUEST_BYTES, of_all: Mapping[str, str] = MappingProxyType({})) -> None:
         self._limit = request_bytes
+        self._of_all = of_all
         self._attributes = _otlp_attributes.Attributes()
         self._resources: dict[tuple[Workload | None, str], _Resource] = {}
+        self._alike: dict[bytes, _Resource] = {}
+        """By what is encoded: a workload that was called by another Service has the same Resource."""
         self._names: dict[str, bytes] = {}
 
     def requests(self, sessions: Sequence[Session]) -> tuple[list[Request], str]:
@@ -94,7 +101,9 @@ class Encoder:
         if found is None:
             if len(self._resources) >= RESOURCES:
                 self._resources.clear()
-            found = self._resources[key] = _resource_of(workload, service)
+                self._alike.clear()
+            made = _resource_of(workload, service, self._of_all)
+            found = self._resources[key] = self._alike.setdefault(made.encoded, made)
         return found
 
     def _encode(self, span: Span, resource: _Resource) -> bytes:
@@ -152,11 +161,16 @@ def _around(resource: _Resource, spans: Sequence[bytes]) -> bytes:
     return sized(1, resource.encoded + sized(2, _SCOPE + b"".join(spans)))
 
 
-def _resource_of(workload: Workload | None, service: str) -> _Resource:
+def _resource_of(workload: Workload | None, service: str, of_all: Mapping[str, str]) -> _Resource:
     attributes: dict[str, AttributeValue] = {"service.name": _bounds.text(service, _bounds.NAME_CHARS) or _bounds.UNNAMED}
     if workload is not None:
-        attributes.update(identity.of_own(workload))
+        attributes.update(identity.of_resource(workload))
     attributes = _bounds.clean(attributes)
-    field = _otlp_attributes.RESOURCE_FIELD
-    encoded = b"".join(_otlp_attributes.encode(field, key, value) for key, value in attributes.items())
-    return _Resource(sized(1, encoded), attributes, len(encoded) + _bounds.ATTRIBUTE_BYTES * len(attributes))
+    encoded = _encoded(attributes)
+    size = len(encoded) + _bounds.ATTRIBUTE_BYTES * len(attributes)
+    more = _encoded({key: value for key, value in of_all.items() if key not in attributes})
+    return _Resource(sized(1, encoded + more), attributes, size)
+
+
+def _encoded(attributes: Mapping[str, AttributeValue]) -> bytes:
+    return b"".join(_otlp_attributes.encode(_otlp_attributes.RESOURCE_FIELD, key, value) for key, value in attributes.items())

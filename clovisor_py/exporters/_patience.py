@@ -1,7 +1,7 @@
 """Patience: sessions are offered no faster than the exporters take them, because a file can wait, as a kernel cannot.
 
-Waits for the slowest of those that deliver. One that has failed a whole batch after all its retries is waited for no more: a
-collector that is down must not hold up the console, and what it misses is counted as ever.
+Waits for the slowest of those that deliver. One that has failed a batch after all its retries is not waited for until it takes
+one again: a collector that is down must not hold up the console, and what it misses is counted as ever.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from clovisor_py.exporters._fanout import Fanout
-from clovisor_py.exporters._worker import FAILED
+from clovisor_py.exporters._queue import allowance, weight
 from clovisor_py.model.session import Session
 
 LOOK_S: Final = 0.002
@@ -19,33 +19,49 @@ LOOK_S: Final = 0.002
 
 
 class Patience:
-    """`room`: sessions that may wait in one exporter's queue, whose limit is greater; `stop` ends all waiting."""
+    """`room`: sessions (and the `allowance` of so many) that may wait in one exporter's queue, whose limit is greater; `stop`
+    ends all waiting.
+    """
 
     def __init__(self, fanout: Fanout, room: int, stop: Callable[[], bool]) -> None:
         self._fanout = fanout
         self._room = room
         self._stop = stop
-        self._known = 0
+        self._known = self._known_bytes = 0
         """The most that can be waiting by now."""
+        self._room_bytes = allowance(room)
 
     def offer(self, sessions: Sequence[Session]) -> None:
         """Hand them over as soon as there is room."""
-        for begin in range(0, len(sessions), self._room):
-            part = sessions[begin : begin + self._room]
-            if self._known + len(part) > self._room:
-                self._wait(self._room - len(part))
-            self._fanout.offer(part)
-            self._known += len(part)
+        part: list[Session] = []
+        size = 0
+        for session in sessions:
+            more = weight(session)
+            if part and (len(part) >= self._room or size + more > self._room_bytes):
+                self._hand_over(part, size)
+                part, size = [], 0
+            part.append(session)
+            size += more
+        self._hand_over(part, size)
 
     def drain(self) -> None:
         """Wait until everything has been delivered."""
-        self._wait(0)
+        self._wait(0, 0)
 
-    def _wait(self, most: int) -> None:
-        while (waiting := self._waiting()) > most and not self._stop() and not self._fanout.gone:
+    def _hand_over(self, part: Sequence[Session], size: int) -> None:
+        if self._known + len(part) > self._room or self._known_bytes + size > self._room_bytes:
+            self._wait(self._room - len(part), max(self._room_bytes - size, 0))
+        self._fanout.offer(part)
+        self._known += len(part)
+        self._known_bytes += size
+
+    def _wait(self, most: int, most_bytes: int) -> None:
+        self._look()
+        while (self._known > most or self._known_bytes > most_bytes) and not self._stop() and not self._fanout.gone:
             time.sleep(LOOK_S)
-        self._known = waiting
+            self._look()
 
-    def _waiting(self) -> int:
-        ledgers = self._fanout.ledgers().values()
-        return max((ledger.waiting for ledger in ledgers if not ledger.dropped[FAILED]), default=0)
+    def _look(self) -> None:
+        ledgers = [ledger for ledger in self._fanout.ledgers().values() if not ledger.failing]
+        self._known = max((ledger.waiting for ledger in ledgers), default=0)
+        self._known_bytes = max((ledger.queued_bytes for ledger in ledgers), default=0)

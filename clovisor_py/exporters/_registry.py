@@ -2,6 +2,8 @@
 
 An exporter is a module of this package with an `EXPORTER`, or an entry point `clovisor.exporters` of an installed package
 (looked at only for a scheme that no module here has; a broken one costs nobody else anything: it is passed over and said).
+
+A mistake in a URL is said without what may be a secret: of a place on the network, scheme and host.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -22,6 +25,7 @@ from clovisor_py.exporters._api import Exporter, ExportUrl, Sink
 
 ENTRY_POINTS: Final = "clovisor.exporters"
 HIGHEST_PORT: Final = 65535
+_PLACE: Final = re.compile(r"//[^/?#]*")
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +54,17 @@ def parse(url: str) -> ExportUrl:
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
     if not colon or exporter_of(scheme) is None:
-        raise UsageError(f"there is no exporter for '{url}'; write one of {forms()}.")
+        raise UsageError(f"there is no exporter for '{_shown(url)}'; write one of {forms()}.")
     if not rest.startswith("//"):
         path, _, query = rest.partition("?")  # a file's name: nothing else in it has a meaning
         return ExportUrl(text=url, scheme=scheme, path=path, query=_query(query))
+    if (place := _PLACE.match(rest)) is not None and "@" in place[0]:
+        raise UsageError(f"'{_shown(url)}' has a user name in it, which no exporter uses; write one of {forms()}.")
     try:
         parts = urlsplit(url, allow_fragments=False)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"'{url}' is no URL ({error}); write one of {forms()}.") from error
+        raise UsageError(f"'{_shown(url)}' is no URL with a host and a port; write one of {forms()}.") from error
     host = _host(url, parts, port)
     return ExportUrl(text=url, scheme=scheme, host=host, port=port, path=parts.path, query=_query(parts.query))
 
@@ -85,13 +91,20 @@ def exporter_of(scheme: str) -> Exporter | None:
     return registry().get(scheme) or _outside(scheme)
 
 
+def _shown(url: str) -> str:
+    """Of a URL that nobody has taken apart: wherever there is an `@`, anything before it may be a password."""
+    scheme, colon, rest = url.partition(":")
+    if "@" in url:
+        return f"{scheme}://…@…" if colon and "@" not in scheme else "…@…"
+    place = _PLACE.match(rest)
+    return f"{scheme}{colon}{place[0] if place else ''}"
+
+
 def _host(url: str, parts: SplitResult, port: int | None) -> str:
-    if "@" in parts.netloc:
-        raise UsageError(f"'{parts.scheme}://…@…' has a user name in it, which no exporter uses; write one of {forms()}.")
     if port is not None and not 0 < port <= HIGHEST_PORT:
-        raise UsageError(f"'{url}' has no usable port; give one from 1 to {HIGHEST_PORT}.")
+        raise UsageError(f"'{_shown(url)}' has no usable port; give one from 1 to {HIGHEST_PORT}.")
     if parts.netloc and not parts.hostname:
-        raise UsageError(f"'{url}' names no host; write one of {forms()}.")
+        raise UsageError(f"'{_shown(url)}' names no host; write one of {forms()}.")
     return parts.hostname or ""
 
 

@@ -20,6 +20,7 @@ import gzip
 import logging
 import os
 import re
+import stat
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ LEAST_PACKED: Final = 1 << 18
 """Bytes that are compressed with a batch: some 10 ms."""
 LAST_S: Final = 1.0
 """How long a rotation, or the end, may wait for the rest; the exporter has five seconds to close."""
+OPENINGS: Final = 5
+"""How often a file is opened that has another name afterwards: some file systems never say that two are the same."""
 LEVEL: Final = 6
 """Of gzip: JSON lines shrink to a tenth."""
 
@@ -78,6 +81,26 @@ def lock(file: int, *, alone: bool) -> bool:
     except OSError:  # where the file system knows no locks, nobody may be sure to be alone
         return not alone
     return True
+
+
+def open_locked(path: Path, *, alone: bool) -> int:
+    """The file at `path`, for appending; a lock on it (see `lock`) if it is a regular one.
+
+    Whoever rotates may give it another name between our opening and our locking it: then the one that has its name now is
+    opened, and most likely locked by who rotates. Raises OSError; BlockingIOError where another process is in the way.
+    """
+    for attempt in range(1, OPENINGS + 1):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+        with ExitStack() as undo:
+            undo.callback(os.close, file)
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                if not lock(file, alone=alone):
+                    raise BlockingIOError(0, "another process writes to it")
+                if attempt < OPENINGS and not same(file, path):
+                    continue
+            undo.pop_all()
+            break
+    return file
 
 
 class Rotation:
@@ -131,12 +154,12 @@ class Rotation:
         self._drop()
 
     def _turn(self, file: int) -> int:
-        if not _same(file, self._path):  # somebody moved it away: what is there now is not ours to move
-            return self._open(self._path)
+        if not same(file, self._path):  # somebody moved it away: what is there now is not ours to move
+            return open_locked(self._path, alone=True)
         fresh_path = _with(self._path, ".new")
         with ExitStack() as undo:
             fresh_path.unlink(missing_ok=True)
-            fresh = self._open(fresh_path)
+            fresh = open_locked(fresh_path, alone=True)
             undo.callback(os.close, fresh)
             undo.callback(fresh_path.unlink, missing_ok=True)
             self._move_up()
@@ -145,13 +168,6 @@ class Rotation:
             fresh_path.replace(self._path)
             undo.pop_all()
         return fresh
-
-    def _open(self, path: Path) -> int:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
-        if not lock(file, alone=True):
-            os.close(file)
-            raise BlockingIOError(0, "another process writes to it")
-        return file
 
     def _move_up(self) -> None:
         """FILE.1 is free afterwards, and FILE.keep at most is the highest."""
@@ -250,7 +266,8 @@ def _with(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _same(file: int, path: Path) -> bool:
+def same(file: int, path: Path) -> bool:
+    """Whether this open file still has that name."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Final
 
 from clovisor_py.exporters._text import brief, cells, clip, duration, fit, percent
-from clovisor_py.model.session import Outcome, Session
+from clovisor_py.model.session import Outcome, Session, moment
 from clovisor_py.model.text import printable
 from clovisor_py.model.workload import Endpoint, Workload
 
@@ -118,7 +118,7 @@ def header_line(screen: Screen) -> str:
 
 def day_of(time_ns: int, tz: tzinfo | None) -> str:
     """`2026-01-02`."""
-    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, tz):%Y-%m-%d}"
+    return f"{moment(time_ns // 1_000_000_000, tz):%Y-%m-%d}"
 
 
 def day_line(day: str, screen: Screen) -> str:
@@ -144,13 +144,9 @@ def status_of(session: Session) -> str:
     """What the server said; where it said nothing, how the session ended."""
     if session.still_open:
         return "open"
-    if session.connection and session.status:
-        return session.status  # `refused` is a reset, and says more
     if session.attributes.get("clovisor.response") == "not seen":
         return session.status or "not seen"
-    if session.outcome in (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED):
-        return str(session.outcome.value)
-    return session.status or ("" if session.outcome is Outcome.ONE_WAY else str(session.outcome.value))
+    return session.word
 
 
 def remark_of(session: Session) -> str:
@@ -227,7 +223,7 @@ def _plural(count: int, noun: str) -> str:
 
 def _time(time_ns: int, screen: Screen) -> str:
     seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, screen.tz):%H:%M:%S}.{rest // 1_000_000:03d}"
+    return f"{moment(seconds, screen.tz):%H:%M:%S}.{rest // 1_000_000:03d}"
 
 
 def _title(session: Session) -> str:

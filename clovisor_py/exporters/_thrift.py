@@ -3,7 +3,7 @@
 What is jaeger-client's: the Tracer of each service, its Span and SpanContext, their conversion (`jaeger_client.thrift`) and
 the generated types. What is not: its Reporter, which queues 100 spans on a Tornado loop and drops the rest without a word,
 cuts batches by number of spans, and loses those whose datagram gets too long. `_Collected` takes its place, which is what a
-reporter is for: finished spans stay in a list until this module encodes them (`_compact`). No loop, no thread.
+reporter is for: it encodes finished spans (`_compact`) and keeps them until this module takes them. No loop, no thread.
 """
 
 from __future__ import annotations
@@ -49,16 +49,20 @@ class Encoder:
         self._limit = datagram_bytes
         self._tracers: OrderedDict[str, jaeger_client.Tracer] = OrderedDict()
 
-    def datagrams(self, spans: Iterable[Span]) -> Iterator[Datagram]:
-        """The spans by service; within a service in their order, as many to a datagram as go in."""
-        services: dict[str, list[Span]] = {}
+    def datagrams(self, spans: Iterable[Span]) -> tuple[list[Datagram], str]:
+        """By service; within one in their order, as many to a datagram as go in. What cannot be encoded is in none; the text
+        says why of the last one.
+        """
+        used: dict[str, jaeger_client.Tracer] = {}
+        fault = ""
         for span in spans:
-            services.setdefault(_bounds.text(span.service, _bounds.NAME_CHARS) or _bounds.UNNAMED, []).append(span)
-        for service, members in services.items():
-            tracer = self._tracer(service)
-            for span in members:
+            try:
+                service = _bounds.text(span.service, _bounds.NAME_CHARS) or _bounds.UNNAMED
+                tracer = used.get(service) or used.setdefault(service, self._tracer(service))
                 _finish(tracer, span)
-            yield from self._pack(tracer.reporter)
+            except Exception as error:  # noqa: BLE001 (whatever a plugin made of it: counted, said, and the others go)
+                fault = f"a session cannot be told as a span ({type(error).__name__}: {error})."
+        return [datagram for tracer in used.values() for datagram in self._pack(tracer.reporter)], fault
 
     def _tracer(self, service: str) -> jaeger_client.Tracer:
         tracer = self._tracers.pop(service, None)
@@ -84,12 +88,12 @@ class Encoder:
 
 
 class _Collected:
-    """A jaeger-client reporter (by shape) that keeps finished spans until they are taken."""
+    """A jaeger-client reporter (by shape) that keeps finished spans, encoded, until they are taken."""
 
     def __init__(self) -> None:
         self.beginning = b""
         self._process: ttypes.Process = None
-        self._spans: list[jaeger_client.Span] = []
+        self._spans: list[bytes] = []
 
     def set_process(self, service_name: str, tags: Mapping[str, str], max_length: int) -> None:
         """Called by the Tracer with what its spans have in common."""
@@ -97,22 +101,28 @@ class _Collected:
         self.beginning = _compact.beginning(self._process)
 
     def report_span(self, span: jaeger_client.Span) -> None:
-        """Called by `Span.finish`."""
-        self._spans.append(span)
+        """Called by `Span.finish`. Encoded at once: one that cannot be leaves nothing behind."""
+        [theirs] = thrift.make_jaeger_batch([span], self._process).spans
+        self._spans.append(_compact.encode(theirs))
 
     def take(self) -> list[bytes]:
-        """The spans so far, encoded."""
+        """The spans so far."""
         spans, self._spans = self._spans, []
-        return [_compact.encode(span) for span in thrift.make_jaeger_batch(spans, self._process).spans]
+        return spans
 
 
 def _finish(tracer: jaeger_client.Tracer, span: Span) -> None:
     """Make it a span of jaeger-client's, with our ids, times and tags."""
     context = jaeger_client.SpanContext(span.trace_id, span.span_id, span.parent_id, _SAMPLED)
-    start = span.start_ns // 1000 / 1e6 + HALF_MICROSECOND
+    start = _within(span.start_ns) // 1000 / 1e6 + HALF_MICROSECOND
     theirs = jaeger_client.Span(context, tracer, _bounds.text(span.name, _bounds.NAME_CHARS), start_time=start)
     theirs.tags.extend(thrift.make_tags(_tags(span), _bounds.TEXT_CHARS, _bounds.TEXT_CHARS))
-    theirs.finish(start + span.duration_ns // 1000 / 1e6 + HALF_MICROSECOND)
+    theirs.finish(start + _within(span.duration_ns) // 1000 / 1e6 + HALF_MICROSECOND)
+
+
+def _within(time_ns: int) -> int:
+    """What a collector can keep: ns of 63 bits, until the year 2262. A capture file may say anything."""
+    return min(max(time_ns, 0), _bounds.LONG - 1)
 
 
 def _tags(span: Span) -> dict[str, AttributeValue]:

@@ -16,22 +16,24 @@ sink that never comes back (a full pipe that nobody reads, a hung file system) c
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final
 
 from clovisor_py.errors import ExportFailed, ExportInterrupted, SinkGone
-from clovisor_py.exporters._api import Delivery, Sink
+from clovisor_py.exporters._api import Delivery, Settling, Sink
+from clovisor_py.exporters._queue import Queue, weight
+from clovisor_py.exporters._remarks import Remarks
 from clovisor_py.model.session import Session
 
 BATCH: Final = 512
 """Sessions in a batch: enough to make a batch's fixed cost disappear, few enough that a refusal loses little."""
+BATCH_BYTES: Final = 4 << 20
+"""Of a batch of long ones, by `_queue.weight`: a batch is encoded as a whole, and this bounds what that takes."""
 LINGER_S: Final = 0.1
 """A batch that is not full leaves after so long: a line on a screen is still 'now'."""
 ATTEMPTS: Final = 6
@@ -50,8 +52,6 @@ FAILED: Final = "failed"
 STOPPED: Final = "stopped"
 GONE: Final = "reader gone"
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -65,6 +65,10 @@ class Ledger:
     """What the sink said when it last failed; empty where it never did."""
     left_out: int = 0
     """Sessions that sampling kept from it; they were not offered."""
+    failing: bool = False
+    """Its last batch failed, after all attempts."""
+    queued_bytes: int = 0
+    """Of the sessions in the queue, by `_queue.weight`."""
 
 
 class Worker:
@@ -82,20 +86,22 @@ class Worker:
         pause_s: float = PAUSE_S,
     ) -> None:
         self.name = name
-        self._called = name.rstrip(":")
-        """In a log line, where another colon follows."""
+        self._remarks = Remarks(name)
         self._sink = sink
         self._batch, self._linger_s, self._attempts, self._pause_s = batch, linger_s, attempts, pause_s
-        self._queue: deque[Session] = deque(maxlen=queue_limit)
+        self._queue = Queue(queue_limit)
         self._changed = threading.Condition(threading.Lock())
-        self._offered = self._sent = self._in_hand = 0
+        self._offered = self._sent = 0
+        self._in_hand: Sequence[Session] = ()
+        """The batch that the sink has."""
+        self._so_far = Delivery(0)
+        """What is settled of it, as the sink said when it was interrupted."""
         self._dropped = dict.fromkeys((QUEUE_FULL, REFUSED, FAILED, STOPPED, GONE), 0)
         self._stop_at: float | None = None
         self._closed = self._abandoned = False
         self.gone = False
         """Nobody reads what the sink writes, for good: every session from now on is dropped."""
-        self._down = self._said_refused = False
-        self._error = ""
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name=f"export {name}", daemon=True)
         self._thread.start()
 
@@ -103,23 +109,24 @@ class Worker:
         """Hand over sessions (which nobody changes any more). Never blocks; after `close` they are dropped as `stopped`."""
         if not sessions:
             return
+        weights = list(map(weight, sessions))
         with self._changed:
             self._offered += len(sessions)
             if self.gone or self._stop_at is not None:
                 self._dropped[GONE if self.gone else STOPPED] += len(sessions)
                 return
             queue = self._queue
-            before = len(queue)
-            queue.extend(sessions)  # a full deque drops at its other end: the oldest
-            self._dropped[QUEUE_FULL] += before + len(sessions) - len(queue)
-            if not before or len(queue) >= self._batch:
+            idle = not queue
+            self._dropped[QUEUE_FULL] += queue.add(sessions, weights)
+            if idle or self._full():
                 self._changed.notify()
 
     def ledger(self) -> Ledger:
         """The counts now."""
         with self._changed:
-            waiting = len(self._queue) + self._in_hand
-            return Ledger(self._offered, self._sent, MappingProxyType(self._dropped.copy()), waiting, self._error)
+            waiting = len(self._queue) + len(self._in_hand)
+            dropped = MappingProxyType(self._dropped.copy())
+            return Ledger(self._offered, self._sent, dropped, waiting, self._remarks.error, 0, self._failing, self._queue.bytes)
 
     def stop(self, deadline_s: float = CLOSE_S) -> None:
         """Take nothing more, and send what waits until the deadline; `close` waits for it. Never blocks."""
@@ -137,9 +144,11 @@ class Worker:
             self._closed = True
             self.stop(deadline_s)
             self._thread.join(deadline_s)
-        if self._thread.is_alive() and not self._abandoned:
+        ledger = self.ledger()
+        if not self._abandoned and (self._thread.is_alive() or ledger.waiting):
             self._abandon()
-        return self.ledger()
+            ledger = self.ledger()
+        return ledger
 
     def __enter__(self) -> Worker:
         return self
@@ -151,11 +160,11 @@ class Worker:
 
     def _run(self) -> None:
         while not self.gone and (batch := self._take()):
-            self._account(len(batch), *self._deliver(batch))
+            self._account(*self._deliver(batch))
         try:
             self._sink.close()
-        except Exception:
-            log.exception("export %s: closing it failed.", self._called)
+        except BaseException as error:  # noqa: BLE001 (as in `_deliver`)
+            self._remarks.not_closed(error)
 
     def _take(self) -> list[Session]:
         """The next batch: waits for a first session, then for more, until it is full, old enough, or the end has come."""
@@ -163,44 +172,47 @@ class Worker:
             while not self._queue and self._stop_at is None:
                 self._changed.wait()
             ripe_at = time.monotonic() + self._linger_s
-            while len(self._queue) < self._batch and self._stop_at is None:
+            while not self._full() and self._stop_at is None:
                 remaining = ripe_at - time.monotonic()
                 if remaining <= 0:
                     break
                 self._changed.wait(remaining)
             if self._stop_at is not None and time.monotonic() >= self._stop_at:
                 self._give_up()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
-            self._in_hand = len(batch)
+            batch = self._queue.take(self._batch, BATCH_BYTES)
+            self._in_hand, self._so_far = batch, Delivery(0)
             return batch
 
-    def _deliver(self, batch: list[Session]) -> tuple[Delivery, str]:
-        """What became of it, and the reason for those of which the sink says nothing."""
-        settled = Delivery(0)
+    def _full(self) -> bool:
+        """Whether a whole batch waits."""
+        return len(self._queue) >= self._batch or self._queue.bytes >= BATCH_BYTES
+
+    def _deliver(self, batch: list[Session]) -> tuple[Delivery | None, str]:
+        """What became of it (None: what is settled so far), and the reason for those of which the sink says nothing."""
         for attempt in range(1, self._attempts + 1):
             last = self._stop_at is not None  # the end has come: no more pauses, one attempt each
             wait = 0.0
             try:
                 delivery = _delivery(self._sink.export(batch))
             except SinkGone as error:
-                log.info("export %s: %s", self._called, error)  # `| head` is no reason to warn
-                return settled, GONE
+                self._remarks.gone(error)
+                return None, GONE
             except ExportFailed as error:
-                self._say_down(error)
+                self._remarks.down(error)
                 if isinstance(error, ExportInterrupted):
-                    settled, wait = Delivery(error.sent, error.dropped), error.retry_after_s
-            except Exception as error:  # noqa: BLE001 (a fault of the sink must not end the thread; it is said and counted)
-                self._say_down(error, unexpected=True)  # trying again would repeat it
-                return settled, FAILED
+                    self._so_far, wait = Delivery(error.sent, error.dropped), error.retry_after_s
+            except BaseException as error:  # noqa: BLE001 (a fault of the sink, a plugin's `exit` too, must not end the thread)
+                self._remarks.down(error, unexpected=True)  # trying again would repeat it
+                return None, FAILED
             else:
-                self._say_up()
-                self._say_refused(delivery, len(batch))
+                self._remarks.up(sum(self.ledger().dropped.values()))
+                self._remarks.refused(delivery, len(batch))
                 return delivery, REFUSED
             if last:
                 break
             if attempt < self._attempts:
                 self._pause(attempt, wait)
-        return settled, FAILED
+        return None, FAILED
 
     def _pause(self, attempt: int, asked_s: float) -> None:
         """Wait before the next attempt, at least as long as the receiver asked for; `stop` cuts it short."""
@@ -212,59 +224,48 @@ class Worker:
             while self._stop_at is None and (now := time.monotonic()) < until:
                 self._changed.wait(until - now)
 
-    def _account(self, size: int, delivery: Delivery, reason: str) -> None:
-        """Each session of the batch is counted once, whatever numbers the sink gives."""
+    def _account(self, delivery: Delivery | None, reason: str) -> None:
         with self._changed:
             if self._abandoned:
-                return  # counted as `stopped` when `close` gave up on it
-            sent = min(max(delivery.sent, 0), size)
-            self._sent += sent
-            rest = size - sent
-            for why, number in delivery.dropped.items():
-                dropped = min(max(number, 0), rest)
-                self._dropped[why] = self._dropped.get(why, 0) + dropped
-                rest -= dropped
-            self._dropped[reason] += rest
-            self._in_hand = 0
+                return  # counted when `close` gave up on it
+            self._settle(delivery, reason)
+            self._failing = reason == FAILED
             if reason == GONE:
                 self.gone = True
                 self._give_up(GONE)
 
+    def _settle(self, delivery: Delivery | None, reason: str) -> None:
+        """Each session in hand is counted once, whatever numbers the sink gives."""
+        delivery = delivery or self._told() or self._so_far
+        rest = len(self._in_hand)
+        sent = min(max(delivery.sent, 0), rest)
+        self._sent += sent
+        rest -= sent
+        for why, number in delivery.dropped.items():
+            dropped = min(max(number, 0), rest)
+            self._dropped[why] = self._dropped.get(why, 0) + dropped
+            rest -= dropped
+        self._dropped[reason] += rest
+        self._in_hand = ()
+
+    def _told(self) -> Delivery | None:
+        """What the sink says of the batch in hand, if it can."""
+        try:
+            return self._sink.settled(self._in_hand) if isinstance(self._sink, Settling) else None
+        except Exception as error:  # noqa: BLE001 (as in `_deliver`)
+            self._remarks.untold(error)
+            return None
+
     def _abandon(self) -> None:
-        """The sink does not come back: what it holds is as lost as what waits."""
+        """The sink does not come back: what it holds and has not settled is as lost as what waits."""
         with self._changed:
             self._abandoned = True
             self._give_up()
-            self._dropped[STOPPED] += self._in_hand
-            self._in_hand = 0
-        log.warning("export %s: it did not answer in time; what it still held counts as dropped.", self._called)
+            self._settle(None, STOPPED)
+        self._remarks.stuck()
 
     def _give_up(self, reason: str = STOPPED) -> None:
-        self._dropped[reason] += len(self._queue)
-        self._queue.clear()
-
-    def _say_down(self, error: Exception, *, unexpected: bool = False) -> None:
-        """Once, however often it fails, until it works again."""
-        self._error = str(error) or type(error).__name__
-        if not self._down:
-            log.warning("export %s: %s", self._called, self._error, exc_info=error if unexpected else None)
-        self._down = True
-
-    def _say_refused(self, delivery: Delivery, size: int) -> None:
-        if delivery.sent >= size:
-            return
-        self._error = delivery.error or self._error
-        if not self._said_refused:
-            why = f" ({delivery.error.rstrip('.')})" if delivery.error else ""
-            lost = size - delivery.sent
-            log.warning("export %s: refused %d of %d sessions%s; further ones are counted only.", self._called, lost, size, why)
-            self._said_refused = True
-
-    def _say_up(self) -> None:
-        if self._down:
-            dropped = sum(self.ledger().dropped.values())
-            log.info("export %s: works again (%d sessions dropped so far).", self._called, dropped)
-        self._down = False
+        self._dropped[reason] += self._queue.clear()
 
 
 def _delivery(answer: object) -> Delivery:

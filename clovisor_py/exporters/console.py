@@ -21,7 +21,7 @@ from typing import Final, TextIO
 
 from clovisor_py.errors import ExportFailed, SinkGone, UsageError
 from clovisor_py.exporters import _json
-from clovisor_py.exporters._api import Exporter, ExportUrl
+from clovisor_py.exporters._api import Delivery, Exporter, ExportUrl
 from clovisor_py.exporters._screen import SLOW_NS, Screen, day_line, day_of, header_line, session_line
 from clovisor_py.model.session import Session
 
@@ -51,14 +51,17 @@ class ConsoleSink:
         """Of the last line that is being written."""
         self._shown: dict[tuple[str, int, int], None] = {}
 
-    def export(self, sessions: Sequence[Session]) -> int:
+    def export(self, sessions: Sequence[Session]) -> Delivery:
         """Raises SinkGone where nobody reads the stream any more, ExportFailed where it takes nothing now (a full disk)."""
+        dropped: dict[str, int] = {}
+        fault = ""
         if self._json:
-            lines = [_json.line(session) for session in sessions]
+            lines, dropped, fault = _json.lines(sessions)
         else:
             lines = self._lines([session for session in sessions if not self._repeated(session)])
+        told = Delivery(len(sessions) - sum(dropped.values()), dropped, fault)
         if not lines:
-            return len(sessions)
+            return told
         try:
             self._stream.write(self._encodable("\n".join(lines) + "\n"))
             self._stream.flush()
@@ -68,7 +71,7 @@ class ConsoleSink:
             raise ExportFailed(f"cannot write to the console ({error}); start again with its output open.") from error
         self._headed = True
         self._day = self._coming
-        return len(sessions)
+        return told
 
     def close(self) -> None:
         """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""

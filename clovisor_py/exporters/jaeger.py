@@ -13,18 +13,26 @@ datagram without a word (prefer OTLP where every span counts). Two things are do
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from clovisor_py import __version__
 from clovisor_py.errors import ExportFailed, UsageError
-from clovisor_py.exporters._api import Exporter, ExportUrl
+from clovisor_py.exporters import _own_resource
+from clovisor_py.exporters._api import Delivery, Exporter, ExportUrl
+from clovisor_py.exporters._parts import Parts
+from clovisor_py.exporters._worker import REFUSED
 from clovisor_py.model.session import Session
 from clovisor_py.tracing.spans import span_of
+
+if TYPE_CHECKING:
+    from clovisor_py.exporters._thrift import Datagram
 
 PORT: Final = 6831
 """Jaeger's port for Thrift's compact protocol."""
@@ -40,10 +48,17 @@ REFUSAL_MS: Final = 100
 class JaegerSink:
     """Sends to the agent at (host, port); a host with several addresses is tried at each in turn.
 
-    Raises ExportFailed where the host's name has no address. `datagram_bytes`: None is what an agent reads.
+    Raises ExportFailed where the host's name has no address. `datagram_bytes`: None is what an agent reads; `of_all`: tags of
+    every process, besides our own.
     """
 
-    def __init__(self, host: str, port: int = PORT, datagram_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int = PORT,
+        datagram_bytes: int | None = None,
+        of_all: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         # jaeger-client takes 50 ms and 10 MB to import: only those pay who use it.
         from clovisor_py.exporters import _thrift  # noqa: PLC0415
 
@@ -54,43 +69,60 @@ class JaegerSink:
         self._free_at = 0.0
         self._socket: socket.socket | None = self._connect()
         own = {"ip": self._socket.getsockname()[0], "hostname": socket.gethostname(), "clovisor.version": __version__}
-        self._encoder = _thrift.Encoder(own, datagram_bytes or _thrift.DATAGRAM_BYTES)
+        self._parts: Parts[Datagram] = Parts()
+        self.settled = self._parts.settled
+        self._encoder = _thrift.Encoder({**of_all, **own}, datagram_bytes or _thrift.DATAGRAM_BYTES)
 
-    def export(self, sessions: Sequence[Session]) -> int:
-        """How many spans were handed to the socket. Raises ExportFailed where that is none, because of the socket."""
-        sent = 0
-        for datagram in self._encoder.datagrams(map(span_of, sessions)):
+    def export(self, sessions: Sequence[Session]) -> Delivery:
+        """Sent are spans that were handed to the socket.
+
+        Raises ExportInterrupted where the socket takes no more; given the same sequence again, goes on with the rest.
+        """
+        if not self._parts.holds(sessions):
+            self._parts.begin(sessions, *self._encoded(sessions))
+        for datagram in self._parts.waiting():
             try:
-                sent += datagram.spans if self._send(datagram.data) else 0
-            except OSError as error:
+                why = self._send(datagram.data)
+            except (OSError, ExportFailed) as error:
                 self._drop_socket()
-                if not sent:
-                    raise ExportFailed(self._why(error)) from error
-                return sent
-        return sent
+                failed = error if isinstance(error, ExportFailed) else ExportFailed(self._why(error))
+                raise self._parts.interrupted(failed) from error
+            self._parts.settle(datagram.spans if why else 0, REFUSED, why)
+        return self._parts.done()
 
     def close(self) -> None:
         """Let go of the socket; nothing is held back."""
         self._drop_socket()
 
-    def _send(self, data: bytes) -> bool:
-        """False: this datagram can never be sent (too long for the path). OSError: no datagram can, now."""
+    def _encoded(self, sessions: Sequence[Session]) -> tuple[list[Datagram], str]:
+        """And why the last one that cannot be told as a span cannot."""
+        spans, fault = [], ""
+        for session in sessions:
+            try:
+                spans.append(span_of(session))
+            except Exception as error:  # noqa: BLE001 (whatever a plugin made of it: counted, said, and the others go)
+                fault = f"a {session.protocol} session cannot be told as a span ({type(error).__name__}: {error})."
+        datagrams, other = self._encoder.datagrams(spans)
+        return datagrams, other or fault
+
+    def _send(self, data: bytes) -> str:
+        """Why this datagram can never be sent (too long for the path); "": it was. OSError: no datagram can be, now."""
         if self._socket is None:
             self._socket = self._connect()
         self._keep_pace(len(data))
         try:
             self._socket.send(data)
         except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                return False
-            raise
+            if error.errno != errno.EMSGSIZE:
+                raise
+            return f"{len(data):,} bytes are too long a datagram for the way to {self._where()}; use otlp+grpc: instead."
         if self._doubtful:
             self._await_refusal(self._socket)
         refused = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if refused:
             raise OSError(refused, errno.errorcode.get(refused, "refused"))
         self._doubtful = False
-        return True
+        return ""
 
     def _keep_pace(self, size: int) -> None:
         now = time.monotonic()
@@ -125,8 +157,11 @@ class JaegerSink:
             raise ExportFailed(self._why(error)) from error
         return sock
 
+    def _where(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
     def _why(self, error: Exception) -> str:
-        where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        where = self._where()
         if isinstance(error, ConnectionRefusedError) or getattr(error, "errno", 0) == errno.ECONNREFUSED:
             return f"no Jaeger agent listens at {where} (UDP); start one, or export to another host."
         return f"cannot reach the Jaeger agent at {where} ({error}); check the name and the network."
@@ -134,8 +169,8 @@ class JaegerSink:
 
 def _create(url: ExportUrl) -> JaegerSink:
     if not url.host or url.path not in ("", "/") or url.query:
-        raise UsageError(f"'{url.text}' names no Jaeger agent; write jaeger://HOST or jaeger://HOST:{PORT}.")
-    return JaegerSink(url.host, url.port or PORT)
+        raise UsageError(f"'{url.shown}' names no Jaeger agent; write jaeger://HOST or jaeger://HOST:{PORT}.")
+    return JaegerSink(url.host, url.port or PORT, of_all=_own_resource.of_all(os.environ))
 
 
 EXPORTER = Exporter(schemes=("jaeger",), synopsis="jaeger://HOST[:6831]", create=_create, spans=True)

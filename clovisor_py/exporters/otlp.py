@@ -6,29 +6,28 @@ Everything else is tried again by the worker: a batch goes on with the requests 
 is sent twice, save one whose answer was lost.
 
 How the URL and OpenTelemetry's variables are read: `_otlp_settings`. The messages: `_otlp_spans`. The two ways there:
-`_otlp_http`, `_otlp_grpc`.
+`_otlp_http`, `_otlp_grpc`. What to say when they fail: `_otlp_faults`.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
+import socket
 from collections.abc import Sequence
 from typing import Final
 
-from clovisor_py.errors import ExportInterrupted
-from clovisor_py.exporters import _otlp_settings
+from clovisor_py.errors import ExportFailed, ExportInterrupted
+from clovisor_py.exporters import _otlp_faults, _otlp_settings, _own_resource
 from clovisor_py.exporters._api import Delivery, Exporter, ExportUrl
 from clovisor_py.exporters._otlp_reply import Transport
 from clovisor_py.exporters._otlp_settings import GRPC, Settings
 from clovisor_py.exporters._otlp_spans import Encoder, Request
+from clovisor_py.exporters._parts import Parts
 from clovisor_py.exporters._worker import REFUSED
 from clovisor_py.model.session import Session
 
 REJECTED: Final = "rejected"
 """The collector took the request, but not these spans of it."""
-NO_SPAN: Final = "no span"
-"""A session with attributes that nothing can encode."""
 
 
 class OtlpSink:
@@ -37,45 +36,25 @@ class OtlpSink:
     def __init__(self, transport: Transport, encoder: Encoder | None = None) -> None:
         self._transport = transport
         self._encoder = encoder or Encoder()
-        self._batch: Sequence[Session] | None = None
-        """The one that is being delivered; kept, so that another attempt at it is known."""
-        self._waiting: deque[Request] = deque()
-        self._sent = 0
-        self._dropped: dict[str, int] = {}
-        self._error = ""
+        self._parts: Parts[Request] = Parts()
+        self.settled = self._parts.settled
 
     def export(self, sessions: Sequence[Session]) -> Delivery:
         """Raises ExportInterrupted where not all is settled; given the same sequence again, goes on with the rest."""
-        if sessions is not self._batch:
-            self._begin(sessions)
-        while self._waiting:
+        if not self._parts.holds(sessions):
+            self._parts.begin(sessions, *self._encoder.requests(sessions))
+        for request in self._parts.waiting():
             try:
-                reply = self._transport.send(self._waiting[0].body)
+                reply = self._transport.send(request.body)
             except ExportInterrupted as error:
-                raise ExportInterrupted(
-                    str(error), retry_after_s=error.retry_after_s, sent=self._sent, dropped=self._dropped.copy()
-                ) from error
-            spans = self._waiting.popleft().spans
-            lost = spans if reply.refused else min(reply.rejected, spans)
-            self._sent += spans - lost
-            self._drop(REFUSED if reply.refused else REJECTED, lost, reply.why)
-        self._batch = None
-        return Delivery(self._sent, self._dropped, self._error)
+                raise self._parts.interrupted(error) from error
+            lost = request.spans if reply.refused else min(reply.rejected, request.spans)
+            self._parts.settle(lost, REFUSED if reply.refused else REJECTED, reply.why)
+        return self._parts.done()
 
     def close(self) -> None:
         """Let go of the connection; nothing is held back."""
         self._transport.close()
-
-    def _begin(self, sessions: Sequence[Session]) -> None:
-        requests, fault = self._encoder.requests(sessions)
-        self._batch, self._waiting = sessions, deque(requests)
-        self._sent, self._dropped, self._error = 0, {}, ""
-        self._drop(NO_SPAN, len(sessions) - sum(request.spans for request in requests), fault)
-
-    def _drop(self, reason: str, number: int, why: str) -> None:
-        if number:
-            self._dropped[reason] = self._dropped.get(reason, 0) + number
-            self._error = why or self._error
 
 
 def transport_of(settings: Settings) -> Transport:
@@ -91,7 +70,20 @@ def transport_of(settings: Settings) -> Transport:
 
 
 def _create(url: ExportUrl) -> OtlpSink:
-    return OtlpSink(transport_of(_otlp_settings.settings_of(url, os.environ)))
+    encoder = Encoder(of_all=_own_resource.of_all(os.environ))
+    settings = _otlp_settings.settings_of(url, os.environ)
+    transport = transport_of(settings)
+    _look_up(settings)
+    return OtlpSink(transport, encoder)
+
+
+def _look_up(settings: Settings) -> None:
+    """A name that nobody knows is said at once. Raises ExportFailed: it may be known later."""
+    try:
+        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "") or str(error)
+        raise ExportFailed(_otlp_faults.nameless(settings, why)) from error
 
 
 EXPORTER = Exporter(schemes=tuple(_otlp_settings.SCHEMES), synopsis=_otlp_settings.SYNOPSIS, create=_create, spans=True)

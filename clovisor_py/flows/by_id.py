@@ -68,6 +68,8 @@ class ById(Pairing):
             self._heard_of(message.correlation, message.end_ns)
 
     def _ask(self, message: Message, fresh: bool) -> None:
+        if self._opened is not None:
+            self.settle(message)
         waiting, key = self._waiting, message.correlation
         early = self._early and self._answered_early(message, fresh)
         if not self.asked:
@@ -81,15 +83,19 @@ class ById(Pairing):
                 self._ledger.repeated_requests += 1  # the user waits since the first, and the answer is its
                 self.repeated(message, fresh)
                 return
-            del waiting[key]
-            self._ledger.pending_evicted += 1
+            self._evict(key, message.start_ns)
         if self._late:
             self._late.pop(key, None)
         waiting[key] = (message, fresh, message.end_ns)
         self._waits(message)
         if len(waiting) > MAX_PENDING:
-            del waiting[next(iter(waiting))]
-            self._ledger.pending_evicted += 1
+            self._evict(next(iter(waiting)), message.start_ns)
+
+    def _evict(self, key: int | str | None, now_ns: int) -> None:
+        """It waits no longer: nobody could tell its answer from another's, or there are too many."""
+        request, fresh, _ = self._waiting.pop(key)
+        self._ledger.pending_evicted += 1
+        self.not_seen(request, fresh, now_ns)
 
     def _extend(self, part: Message, sender: int) -> None:
         """More of a request, if the client says it; else of a response."""

@@ -186,6 +186,7 @@ class Delivery:
             return
         for reader in flow.readers:
             reader.dismiss()
+        waiting.settle()
         flow.mid_stream = False
         flow.readers, flow.pairing, flow.speaker = None, None, -1
         ports = Ports(flow.ports.by_direction, 1 - flow.server)
@@ -273,8 +274,7 @@ class Delivery:
         for reader in flow.readers or ():
             reader.dismiss()
         pairing, flow.pairing, flow.readers, flow.detector = flow.pairing, None, None, None
-        flow.opaque = True
-        flow.why = reason
+        flow.opaque, flow.why = True, reason
         flow.tally = flow.tally or Tally(now_ns)
         self._ledger.count_unparsed(flow.server_end.port, reason)
         if not flow.ended:

@@ -45,6 +45,8 @@ class InOrder(Pairing):
         kind = message.kind
         waiting = self._waiting
         if kind is _REQUEST:
+            if self._opened is not None:
+                self.settle(message)
             early = self._early and self._answered_early(message, fresh)
             self.asked = True
             if early:
@@ -55,9 +57,9 @@ class InOrder(Pairing):
             waiting.append((message, fresh))
             self._waits(message)
             if len(waiting) > MAX_PENDING:
-                waiting.pop(0)
                 self._abandoned += 1
                 self._ledger.pending_evicted += 1
+                self.not_seen(*waiting.pop(0), message.start_ns)
                 self._pass_silent()
         elif kind is _RESPONSE:
             if self._abandoned:

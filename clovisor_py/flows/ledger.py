@@ -48,7 +48,7 @@ class Ledger:
         "parsed",  # payload segments handed to a detector or a parser
         "parser_crashes",  # bugs: a parser or recogniser raised something else than ProtocolError
         "payload",  # segments with payload (a segment in several pieces is one)
-        "pending_evicted",  # requests forgotten because too many waited on one flow
+        "pending_evicted",  # requests told as not seen: too many waited on one flow, or another took their id
         "pieces",  # further pieces of segments
         "repeated_requests",  # sent again with the same id and content (DNS retries)
         "resyncs",

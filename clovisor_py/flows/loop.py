@@ -109,7 +109,7 @@ class Loop:
         cursor = self._cursor
         cursor.data = data
         cursor.pos = pos = 0
-        cursor.dropped = -1
+        cursor.dropped, cursor.opened = -1, None
         cursor.start_ns = cursor.end_ns = time_ns
         parser, sender = self._parser, self.sender
         try:
@@ -139,7 +139,7 @@ class Loop:
 
     def _parse(self, data: bytes | bytearray, pos: int) -> None:
         cursor, marks = self._cursor, self.open.marks
-        cursor.data, cursor.pos, cursor.dropped = data, pos, -1
+        cursor.data, cursor.pos, cursor.dropped, cursor.opened = data, pos, -1, None
         cursor.start_ns, cursor.end_ns = marks[0][1], marks[-1][1]
         try:
             message = self._parser.parse(self.sender, cursor)
@@ -161,6 +161,8 @@ class Loop:
                     raise RuntimeError("the parser moved its cursor backwards")
                 if at > pos:
                     self.open.consume(data, pos, at, self.end - size)
+                if cursor.opened is not None:
+                    self._begun(cursor.opened, self.end + min(at - size, 0))
                 if message is not None:
                     empty = empty + 1 if at == pos else 0
                     if empty > MAX_EMPTY:
@@ -179,6 +181,11 @@ class Loop:
             self._violated(data, pos)
             return
         self._keep(data, pos)
+
+    def _begun(self, request: Message, end: int) -> None:
+        self._cursor.opened = None
+        self.open.describe(request, end, self._origin)
+        self._pairing.opened(request)
 
     def _drop_read(self, pos: int) -> int:
         """Up to where the parser said so, what it read belongs to no message; answers where the next one begins."""
@@ -233,9 +240,7 @@ class Loop:
             self.open.begin(self.end, time_ns)
 
     def _blind(self) -> None:
-        self.state = BLIND
-        self.fast = False
-        self.skip = 0
+        self.state, self.fast, self.skip = BLIND, False, 0
         self._drop_unread()
 
     def _violated(self, data: bytes | bytearray, pos: int) -> None:
@@ -252,9 +257,7 @@ class Loop:
             return
         self.open.forget()
         self._drop_unread()
-        self.skip = 0
-        self.fast = False
-        self.state = SEEKING
+        self.state, self.fast, self.skip = SEEKING, False, 0
         if rest:
             self.open.only_mark(self.end - len(rest), cursor.end_ns)
             self._seek(rest)
@@ -270,10 +273,7 @@ class Loop:
                 raise GivenUp("no message begins where one should")
             return
         self._ledger.resyncs += 1
-        self._sought = 0
-        self._missed = False
-        self.state = READING
-        self.fresh = True
+        self.state, self.fresh, self._missed, self._sought = READING, True, False, 0
         self._parse(data, at)
 
     def _miss(self, offset: int, time_ns: int) -> None:

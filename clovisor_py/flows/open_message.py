@@ -98,6 +98,11 @@ class OpenMessage:
 
     def close(self, message: Message, end: int, origin: int) -> None:
         """It ends at offset `end`: fill in the engine's half. `origin` is the sequence number of offset 0."""
+        self.describe(message, end, origin)
+        self.forget()
+
+    def describe(self, message: Message, end: int, origin: int) -> None:
+        """Fill in the engine's half of what is known up to offset `end`."""
         if not self.start_ns:
             self.start, self.start_ns = end, self.marks[0][1] if self.marks else self.latest_ns
         message.start_ns = self.start_ns
@@ -106,4 +111,3 @@ class OpenMessage:
         message.seq = (origin + self.start) & SEQ_MASK
         message.head = self._head
         message.gap_bytes = self.gap
-        self.forget()

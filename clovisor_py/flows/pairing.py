@@ -19,7 +19,8 @@ from clovisor_py.model.session import END, Outcome, Session, Side
 from clovisor_py.model.workload import Endpoint
 
 MAX_PENDING: Final = 8192
-"""Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first."""
+"""Requests of one flow that wait for their responses; more than clients pipeline. Beyond: `pending_evicted`, oldest first;
+each is told, as one whose response was not seen."""
 
 Pending: TypeAlias = tuple[Message, bool]
 """A request, and whether it was the first after a beginning in the middle."""
@@ -29,8 +30,9 @@ Early: TypeAlias = tuple[Message, bool, Outcome | None]
 """A response, whether it was the first after a beginning in the middle, and how the connection broke it off."""
 
 
-Begun: TypeAlias = Callable[[int, Endpoint, Message], None]
-"""(interface, client, request): hears of requests with a trace context that enter a pod, before they are answered."""
+Begun: TypeAlias = Callable[[int, Endpoint, Endpoint, str, Message], None]
+"""(interface, client, server, transport, request): hears of requests with a trace context that enter a pod, from their head
+on; of one whose body is still to come, again when it has. Each of them becomes a session, whatever happens to it."""
 
 _NONE: Final[dict[int | str | None, Early]] = {}
 """What pairings without early responses have; never added to."""
@@ -39,7 +41,7 @@ _NONE: Final[dict[int | str | None, Early]] = {}
 class Pairing(SessionMaker, ABC):
     """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
 
-    __slots__ = ("_early", "_served", "_watch", "asked", "watched")
+    __slots__ = ("_early", "_opened", "_served", "_watch", "asked", "watched")
 
     in_order = False
     """Whether a message that is missed shifts all that follow."""
@@ -55,6 +57,8 @@ class Pairing(SessionMaker, ABC):
         super().__init__(facts, ledger, emit)
         self._watch = watch
         self._served = begun if facts.side is Side.SERVER else None
+        self._opened: Message | None = None
+        """A request that was told of at its head, and whose end is to come."""
         self._early = _NONE
         """Responses that no request waited for when they came, by correlation; orphans, unless their request is still open."""
         self.watched = False
@@ -64,11 +68,28 @@ class Pairing(SessionMaker, ABC):
 
     def _waits(self, request: Message) -> None:
         """It waits for its answer from now on."""
-        if request.propagation and self._served is not None:
-            self._served(self._interface, self._client, request)
+        if request.propagation:
+            self._tell(request)
         if not self.watched:
             self.watched = True
             self._watch(request.end_ns)
+
+    def _tell(self, request: Message) -> None:
+        if self._served is not None:
+            self._served(self._interface, self._client, self._server, self._transport, request)
+
+    def opened(self, request: Message) -> None:
+        """Its head has been read, its end is to come: who serves it may act on it already."""
+        self.settle(request)
+        self._tell(request)
+        self._opened = request
+
+    def settle(self, request: Message | None = None) -> None:
+        """The one that was `opened` is whole, if it is this; else its end passed unseen, and it is told as it is."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened is not request:
+            opened.incomplete = True
+            self.not_seen(opened, False, opened.end_ns)
 
     @abstractmethod
     def take(
@@ -105,6 +126,7 @@ class Pairing(SessionMaker, ABC):
 
     def abandon(self, now_ns: int) -> None:
         """Nobody reads this flow any more: there may be answers."""
+        self.settle()
         for request, fresh in self.drain():
             self.not_seen(request, fresh, now_ns)
         self._forget_early()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -26,7 +25,7 @@ from clovisor_py.kernel.maps import Maps, Pod, Stats
 from clovisor_py.kernel.precedence import Precedence
 from clovisor_py.kernel.removal import strip
 from clovisor_py.kernel.ring import Ring
-from clovisor_py.kernel.sweep import Look, Swept, sweep
+from clovisor_py.kernel.sweep import Look, Swept, clear, sweep
 
 MODES: Final = {"detect": layout.Mode.DETECT, "head": layout.Mode.HEAD, "full": layout.Mode.FULL, "none": layout.Mode.NONE}
 BURST_NS: Final = 100_000_000
@@ -90,6 +89,7 @@ class Datapath:
         self._slots = {ifindex: pod.slot for ifindex, pod in self.maps.pods().items()}
         self._flags = self.maps.attached()
         self.maps.set_udp_ports(self.settings.udp_ports)
+        self._until = time.monotonic_ns()
         self.heartbeat()
 
     def close(self) -> None:
@@ -109,10 +109,12 @@ class Datapath:
         """End the lease now: from here on the programs pass everything through, until the next `heartbeat`."""
         self.maps.set_settings(self.settings.wake_bytes, self._build, 0)
 
-    def heartbeat(self) -> None:
-        """Renew the lease; without it the programs pass everything through after `lease_s`."""
-        until = time.monotonic_ns() + int(self.settings.lease_s * 1e9)
-        self.maps.set_settings(self.settings.wake_bytes, self._build, until)
+    def heartbeat(self) -> float:
+        """Renew the lease; without it the programs pass all through after `lease_s`. Answers for how long, s, they did."""
+        now = time.monotonic_ns()
+        lapsed, self._until = max(now - self._until, 0), now + int(self.settings.lease_s * 1e9)
+        self.maps.set_settings(self.settings.wake_bytes, self._build, self._until)
+        return lapsed / 1e9
 
     # pods
 
@@ -151,15 +153,16 @@ class Datapath:
         found = {*attach.find_all(self._baseline, self._ids()), *self.maps.attached(), *self.maps.pods()}
         return sorted(found.union(tcx.pinned(self.settings.pins)).difference(self._baseline))
 
-    def detach(self, ifindex: int) -> None:
-        """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota."""
+    def detach(self, ifindex: int, look: Look | None = None) -> None:
+        """Stop tracing it: nothing of ours stays on the veth, nor of its connections, which would count in the next quota.
+
+        `look` is shown each of TCP's before.
+        """
         self.maps.delete_pod(ifindex)
         self._baseline.pop(ifindex, None)
         self._slots.pop(ifindex, None)
         self.precedence.forget(ifindex)
-        for key, _ in self.maps.sessions():
-            if int.from_bytes(key[:4], sys.byteorder) == ifindex:
-                self.maps.delete_session(key)
+        clear(self.maps, ifindex, look)
         attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0), self._ids())
         self.maps.set_attached(ifindex, None)
         self._flags.pop(ifindex, None)
@@ -202,6 +205,13 @@ class Datapath:
         """What was counted for a pod since this process attached it; None if it is not traced."""
         baseline = self._baseline.get(ifindex)
         return None if baseline is None else self.maps.stats(self._slots[ifindex]).since(baseline)
+
+    def lost(self, ifindex: int) -> int | None:
+        """Of `stats` what was lost, all kinds together, at a small part of the price."""
+        baseline = self._baseline.get(ifindex)
+        if baseline is None:
+            return None
+        return self.maps.lost(self._slots[ifindex]) - sum(baseline[counter] for counter in layout.LOSSES)
 
     def budget(self, bytes_per_s: int) -> None:
         """Lower, or raise again, what each pod may send up."""

@@ -79,6 +79,8 @@ POD: Final = struct.Struct("=IIIIIIQQ")
 POD_STATE: Final = struct.Struct("=QQ")
 """due_ns, opened"""
 STATS: Final = struct.Struct(f"={COUNTERS + 2 * BUCKETS}Q")
+LOST: Final = struct.Struct(f"={8 * LOSSES[0]}x{len(LOSSES)}Q{STATS.size - 8 * (LOSSES[-1] + 1)}x")
+"""Of STATS the LOSSES alone, which are next to each other."""
 KEY: Final = struct.Struct("=I16s16sHHHH")
 """ifindex, pod_ip, peer_ip, pod_port, peer_port, transport, pad"""
 SESSION: Final = struct.Struct("=QQQQQII" + 2 * "QQQQQQIIIIIIIII4x")

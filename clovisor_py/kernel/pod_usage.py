@@ -3,7 +3,8 @@
 Control groups come in two versions, and on many nodes in both at once: whatever a hierarchy of version 1 has (`cpuacct`,
 `memory`, `blkio`) is read there, the rest in the unified one. The kubelet calls a pod's cgroup after the pod's UID, below
 `kubepods` wherever that is, so the trees are searched for such names: nothing is opened by a name that came from elsewhere.
-Files only: no privilege is needed. What cannot be read is None, never 0.
+Files only: no privilege is needed. What cannot be read is None, never 0: so are OOM kills in version 1, which counts one in the
+cgroup of the killed process alone. That is its container's, and goes with the container.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Usage(NamedTuple):
     working_set_bytes: int | None = None
     """Without the part of that which nobody has used for long: what the kubelet evicts by."""
     oom_kills: int | None = None
+    """Only in version 2."""
     read_bytes: int | None = None
     written_bytes: int | None = None
 
@@ -139,8 +141,7 @@ class PodUsage:
         if "memory" in folder:
             used = _number(folder["memory"], "memory.usage_in_bytes")
             cold = _fields(folder["memory"], "memory.stat").get("total_inactive_file")
-            kills = _fields(folder["memory"], "memory.oom_control").get("oom_kill")
-            found = found._replace(memory_bytes=used, working_set_bytes=_less(used, cold), oom_kills=kills)
+            found = found._replace(memory_bytes=used, working_set_bytes=_less(used, cold), oom_kills=None)  # see above
         if "blkio" in folder:
             read, written = _blkio(folder["blkio"])
             found = found._replace(read_bytes=read, written_bytes=written)

@@ -5,6 +5,7 @@ The kernel opens them within a quota for each pod; what is deleted here gives it
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +61,18 @@ def sweep(maps: Maps, controlled: set[int], idle_ns: int, look: Look | None = No
         maps.delete_control(cookie)
     controlled &= live
     return Swept(len(live), sum(released.values()))
+
+
+def clear(maps: Maps, ifindex: int, look: Look | None = None) -> None:
+    """Delete the entries of one interface's connections, once its pod is not in `pods` any more. `look`: see `sweep`."""
+    own = ifindex.to_bytes(4, sys.byteorder)
+    for key, value in maps.sessions():
+        if key[:4] != own:
+            continue
+        place = layout.KEY.unpack(key)
+        if look is not None and place[5] == IPPROTO_TCP:
+            look(place, layout.SESSION.unpack(value), True)
+        maps.delete_session(key)
 
 
 def _is_over(place: Place, fields: tuple[int, ...], now: int, idle_ns: int) -> bool:

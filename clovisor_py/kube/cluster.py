@@ -99,6 +99,8 @@ class Cluster:
         self._agents = Agents()
         self._elsewhere: dict[str, bool] = {}
         """By uid: whether a pod of another node is to be traced there. As decided since the latest change."""
+        self._sampled: dict[str, float] = {}
+        """By uid: how many of a pod's sessions become spans. Likewise."""
 
     def __enter__(self) -> Cluster:
         self._watcher.__enter__()
@@ -142,6 +144,7 @@ class Cluster:
         self._rules = rules
         self._wanted.clear()
         self._elsewhere.clear()
+        self._sampled.clear()
         return set(self._pods)
 
     def take(self) -> set[Ref]:
@@ -149,6 +152,7 @@ class Cluster:
         if not (changes := self._watcher.changes()):
             return set()  # nearly always
         self._elsewhere.clear()
+        self._sampled.clear()
         now = self._clock()
         concerned: set[Ref] = set()
         namespaces: set[str] = set()
@@ -231,6 +235,15 @@ class Cluster:
             same = found is not None and found.uid == peer.uid
             known = found is not None and same and tells_calls(self._decide(found)) and not why_not(found, found.node)
             self._elsewhere[peer.uid] = known
+        return known
+
+    def sampled(self, peer: Workload) -> float:
+        """Of a pod's sessions, those that become spans, from 0 to 1: as it says itself, else as the settings do."""
+        known = self._sampled.get(peer.uid)
+        if known is None:
+            found = self.find(Ref("Pod", peer.namespace, peer.name))
+            said = None if found is None or found.uid != peer.uid else self._decide(found).sample
+            known = self._sampled[peer.uid] = self._rules.sample if said is None else said
         return known
 
     def expire(self) -> None:

@@ -70,6 +70,8 @@ class Rules:
     watch: tuple[Watched, ...] = ()
     egress: tuple[EgressRule, ...] = ()
     """Where there are any, outgoing connections are looked at only if one of those for the pod matches."""
+    sample: float = 1.0
+    """Of the sessions of a pod that says nothing of it, those that become spans, from 0 to 1."""
     names: frozenset[str] = frozenset()
     """All names of protocols, with their other names (`flows.detect.by_any_name`)."""
 

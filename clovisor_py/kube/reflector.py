@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from clovisor_py.errors import ApiUnavailable, ClovisorError, Forbidden, Gone, NotFound
+from clovisor_py.kube._outages import Outages
 from clovisor_py.kube._stream import EventStream
 from clovisor_py.kube.changes import Changes, Object
 from clovisor_py.kube.client import Client
@@ -79,8 +80,11 @@ class State:
 class Reflector:
     """Keeps `changes` up to date with one watch; `run` is its thread."""
 
-    def __init__(self, client: Client, watch: Watch, changes: Changes, pace: Pace | None = None) -> None:
+    def __init__(
+        self, client: Client, watch: Watch, changes: Changes, pace: Pace | None = None, outages: Outages | None = None
+    ) -> None:
         self.watch = watch
+        self._outages = outages or Outages()
         self._client, self._changes, self._pace = client, changes, pace or Pace()
         self._version = ""
         """To go on from; empty: list first."""
@@ -242,7 +246,7 @@ class Reflector:
     def _hear(self) -> None:
         self._heard_at = time.monotonic()
         if self._problem:
-            _log.warning("watching %s works again", self.watch.name)
+            self._outages.end(self.watch.name)
         self._problem = ""
 
     def _fail(self, problem: str) -> None:
@@ -251,7 +255,7 @@ class Reflector:
             return  # closing is no failure
         self._failures += 1
         if problem != self._problem:
-            _log.warning("watching %s: %s", self.watch.name, problem)
+            self._outages.begin(self.watch.name, problem)
         self._problem = problem
         self._pause()
 

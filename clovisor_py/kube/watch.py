@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final
 
+from clovisor_py.kube._outages import Outages
 from clovisor_py.kube.changes import Change, Changes, Object
 from clovisor_py.kube.client import Client
 from clovisor_py.kube.objects import Ref
@@ -36,8 +37,8 @@ class Watcher:
     """Several watches and their threads, from `with` to its end; one reader at a time."""
 
     def __init__(self, client: Client, watches: Iterable[Watch], pace: Pace | None = None) -> None:
-        self._changes = Changes()
-        self._reflectors = [Reflector(client, watch, self._changes, pace) for watch in watches]
+        self._changes, outages = Changes(), Outages()
+        self._reflectors = [Reflector(client, watch, self._changes, pace, outages) for watch in watches]
         self._threads = [
             threading.Thread(target=one.run, name=f"watch {one.watch.name}", daemon=True) for one in self._reflectors
         ]

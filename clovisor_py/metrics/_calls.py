@@ -12,13 +12,13 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
 
-from clovisor_py.metrics._edge import Edge, Row
+from clovisor_py.metrics._edge import Edge, Row, merged
+from clovisor_py.metrics._examples import Example
 from clovisor_py.metrics._families import Families, cumulative
 from clovisor_py.metrics._ledgers import counter, label
+from clovisor_py.metrics.operations import Operation
 from clovisor_py.metrics.red import Red
-from clovisor_py.model.session import Session
-from clovisor_py.tracing import ids
-from clovisor_py.tracing.sampling import Ratio, verdict, whole
+from clovisor_py.tracing.sampling import Ratio, whole
 
 ENDS: Final = ("client_namespace", "client", "server_namespace", "server", "protocol", "side")
 ASKED: Final = ("operation", "status_class")
@@ -29,10 +29,14 @@ DURATION: Final = "Duration of calls, from the request's first byte to the answe
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
-def call_metrics(red: Red, families: Families, ratio: Ratio = whole) -> Iterator[Metric]:
-    """All that RED knows. `ratio`: of sessions, as sampling has it: exemplars are of those that become spans."""
+def call_metrics(red: Red, families: Families, ratio: Ratio = whole, conventions: bool = False) -> Iterator[Metric]:
+    """All that RED knows. `ratio`: of sessions, as sampling has it: exemplars are of those that become spans.
+
+    `conventions`: durations have OpenTelemetry's own attributes as labels, too.
+    """
     edges = red.edges()
-    yield from _durations(edges, families, ratio)
+    yield from _durations(edges, families, ratio, conventions)
+    yield from _pairs(edges)
     yield from _counts(edges)
     yield from _sizes(edges)
     yield counter("clovisor_edges_forgotten", "Pairs that made room for others, idle for an hour.", [([], red.forgotten)])
@@ -51,53 +55,61 @@ def ends_of(edge: Edge) -> list[str]:
     return [label(name) for name in names]
 
 
-def _rows(edge: Edge) -> Iterable[tuple[tuple[str, str], list[Row]]]:
+def _rows(edge: Edge) -> Iterable[tuple[tuple[str, str], dict[Operation, Row]]]:
     """By labels ASKED: two operations of the wire may be written the same."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], dict[Operation, Row]] = {}
     for operation, row in edge.rows().items():
-        found.setdefault((label(operation.title), label(operation.code)), []).append(row)
+        found.setdefault((label(operation.title), label(operation.code)), {})[operation] = row
     return found.items()
 
 
-def _durations(edges: Iterable[Edge], families: Families, ratio: Ratio) -> Iterator[Metric]:
+def _durations(edges: Iterable[Edge], families: Families, ratio: Ratio, conventions: bool) -> Iterator[Metric]:
     metrics: dict[str, HistogramMetricFamily] = {}
     for edge in edges:
-        family = families.of(edge)
+        family, system = families.of(edge), label(families.system(edge))
         name, ends = family.names[edge.side], ENDS[: 5 if family.sided else 6]
         for asked, rows in _rows(edge):
-            row = rows[0] if len(rows) == 1 else _together(rows)
+            what, row = next(iter(rows.items()))
+            if len(rows) > 1:
+                row = merged(*rows.values())
             if not row.durations.count:
                 continue
+            said = family.words.said(edge.side, system, what) if conventions else {}
             if name not in metrics:
-                metrics[name] = HistogramMetricFamily(name, DURATION, labels=[*ends, *ASKED])
+                metrics[name] = HistogramMetricFamily(name, DURATION, labels=[*ends, *ASKED, *said])
             counts, total = cumulative(row.durations, family.bounds)
             buckets = _with_examples(counts, row.examples, ratio)
-            metrics[name].add_metric([*ends_of(edge)[: len(ends)], *asked], buckets, total)
+            metrics[name].add_metric([*ends_of(edge)[: len(ends)], *asked, *map(label, said.values())], buckets, total)
     yield from metrics.values()
 
 
-def _together(rows: Iterable[Row]) -> Row:
-    out = Row()
-    for row in rows:
-        out.merge(row)
-    return out
-
-
-def _with_examples(counts: Sequence[tuple[str, float]], examples: dict[int, Session], ratio: Ratio) -> Sequence[Bucket]:
+def _with_examples(counts: Sequence[tuple[str, float]], examples: dict[int, Example], ratio: Ratio) -> Sequence[Bucket]:
     """The longest example of each bucket, beside its count."""
     told: dict[int, Exemplar] = {}
     bounds = [float(bound) for bound, _ in counts]
-    for _, session in sorted(examples.copy().items(), key=itemgetter(0)):
-        if verdict(session, ratio(session))[0]:
-            seconds = max(session.duration_ns, 0) / 1e9
+    for _, one in sorted(examples.copy().items(), key=itemgetter(0)):
+        if one.has_span(ratio):
+            seconds = one.duration_ns / 1e9
             at = next(index for index, bound in enumerate(bounds) if seconds <= bound)
-            ended_s = (session.start_ns + session.duration_ns) / 1e9
-            told[at] = Exemplar({"trace_id": f"{_trace_id(session):032x}"}, seconds, ended_s)
+            ended_s = (one.start_ns + one.duration_ns) / 1e9
+            told[at] = Exemplar({"trace_id": f"{one.trace_id:032x}"}, seconds, ended_s)
     return [(*pair, told[index]) if index in told else pair for index, pair in enumerate(counts)]
 
 
-def _trace_id(session: Session) -> int:
-    return session.trace.trace_id if session.trace is not None else ids.trace_id(session)
+def _pairs(edges: Iterable[Edge]) -> Iterator[Metric]:
+    """Both from a pair's first session on, also where none has failed yet.
+
+    A rate takes no notice of a series' first value: were failures told only once there are some, as by operation and status,
+    their first burst would be none.
+    """
+    what = "Sessions of a pair that failed; told from its first session on."
+    calls = CounterMetricFamily("clovisor_edge_calls", "Sessions of a pair; one way ones, too.", labels=ENDS)
+    failed = CounterMetricFamily("clovisor_edge_calls_failed", what, labels=ENDS)
+    for edge in edges:
+        ends = ends_of(edge)
+        failed.add_metric(ends, edge.errors)
+        calls.add_metric(ends, edge.calls)
+    yield from (calls, failed)
 
 
 def _counts(edges: Iterable[Edge]) -> Iterator[Metric]:
@@ -108,8 +120,8 @@ def _counts(edges: Iterable[Edge]) -> Iterator[Metric]:
     for edge in edges:
         ends = ends_of(edge)
         for asked, rows in _rows(edge):
-            calls.add_metric([*ends, *asked], sum(row.calls for row in rows))
-            if number := sum(row.errors for row in rows):
+            calls.add_metric([*ends, *asked], sum(row.calls for row in rows.values()))
+            if number := sum(row.errors for row in rows.values()):
                 failed.add_metric([*ends, *asked], number)
         for metric, statuses in ((answers, edge.statuses), (errors, edge.error_statuses)):
             for status, count in _merged(statuses.copy()).items():

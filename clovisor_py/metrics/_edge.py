@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from clovisor_py.metrics._examples import Example
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.metrics.operations import Operation
 from clovisor_py.metrics.routes import OTHER
 from clovisor_py.model.session import Session, Side
 
-EDGE_ROWS: Final = 40
-"""Rows of one edge, OTHER not counted: with 22 series each, an edge has less than a thousand, whatever is on the wire."""
+EDGE_ROWS: Final = 32
+"""Rows of one edge, OTHER not counted: with 24 series each (a histogram and two counters), its sizes and statuses, an edge has
+less than a thousand, whatever is on the wire."""
 STATUSES: Final = 48
-"""Statuses of one edge that are told apart (they come from the wire); the rest is counted as OTHER."""
+"""Statuses of one edge that are told apart (they come from the wire); the rest is counted as OTHER. For all, see `red`."""
 STATUS_CHARS: Final = 64
 """Characters of a status that are kept: longer than every name that a protocol's specification gives one."""
 SIZE_BITS: Final = 65
@@ -36,8 +38,8 @@ class Row:
         """`sent` and `received` are bytes on the wire, of requests and of responses."""
         self.durations = Histogram()
         """Of all for which somebody waited: not of one-way sessions and whole connections; of a timeout, how long it was."""
-        self.examples: dict[int, Session] = {}
-        """The last session of each class of duration, by a quarter of its bits: at most 16."""
+        self.examples: dict[int, Example] = {}
+        """A late session of each class of duration, by a quarter of its bits: at most 16."""
 
     def merge(self, other: Row) -> None:
         self.calls += other.calls
@@ -82,7 +84,7 @@ class Edge:
         """Sessions of which so much passed unseen that others may have passed with it: the counts are too low, perhaps."""
         self.statuses: dict[str, int] = {}
         self.error_statuses: dict[str, int] = {}
-        """Those of the failed sessions only; a session without a status counts under its outcome."""
+        """Those of the failed sessions only, under the same names; a session without a status counts under its outcome."""
         self.slowest: Session | None = None
         self.checked = 0
         """Sessions when `Red` looked last for edges on which nothing happens any more."""
@@ -125,6 +127,24 @@ class Edge:
     def full(self) -> bool:
         """There is no room for another row."""
         return len(self._rows) >= EDGE_ROWS
+
+    def count_error(self, row: Row, status: str) -> None:
+        """A failed session, whose status is called so."""
+        row.errors += 1
+        self.error_statuses[status] = self.error_statuses.get(status, 0) + 1
+
+    def called(self, status: str, room: bool) -> str:
+        """Under which name a new status is counted; where there is no `room`, and no such name yet, it is OTHER."""
+        status = status[:STATUS_CHARS]
+        if status not in self.statuses and not (room and self.apart < STATUSES):
+            status = OTHER
+        self.statuses.setdefault(status, 0)
+        return status
+
+    @property
+    def apart(self) -> int:
+        """Statuses that are told apart."""
+        return len(self.statuses) - (OTHER in self.statuses)
 
     def rest(self) -> Row:
         """The row of what has no row."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from clovisor_py.metrics import routes
+from clovisor_py.metrics._conventions import DB, HTTP, MESSAGING, NONE, RPC, Words
 from clovisor_py.metrics._edge import Edge
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.model.session import Side
@@ -25,6 +27,7 @@ class Family(NamedTuple):
     """How the durations of some protocols are called, by side, and in which buckets (s) they are counted."""
 
     names: Mapping[Side, str]
+    words: Words = NONE
     bounds: Sequence[float] = COMMON
 
     @property
@@ -33,15 +36,15 @@ class Family(NamedTuple):
         return self.names[SERVER] != self.names[CLIENT]
 
 
-def _family(server: str, client: str = "", bounds: Sequence[float] = COMMON) -> Family:
-    return Family(MappingProxyType({SERVER: server, CLIENT: client or server}), bounds)
+def _family(server: str, client: str = "", words: Words = NONE, bounds: Sequence[float] = COMMON) -> Family:
+    return Family(MappingProxyType({SERVER: server, CLIENT: client or server}), words, bounds)
 
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
-    "rpc.": _family("rpc_server_call_duration_seconds", "rpc_client_call_duration_seconds"),
-    "http.": _family("http_server_request_duration_seconds", "http_client_request_duration_seconds"),
-    "db.": _family("db_client_operation_duration_seconds", bounds=DATABASE),
-    "messaging.": _family("messaging_client_operation_duration_seconds"),
+    "rpc.": _family("rpc_server_call_duration_seconds", "rpc_client_call_duration_seconds", RPC),
+    "http.": _family("http_server_request_duration_seconds", "http_client_request_duration_seconds", HTTP),
+    "db.": _family("db_client_operation_duration_seconds", words=DB, bounds=DATABASE),
+    "messaging.": _family("messaging_client_operation_duration_seconds", words=MESSAGING),
     "dns.": _family("dns_lookup_duration_seconds"),
 })  # fmt: skip
 """By what attributes begin with; the first that matches (an RPC has attributes of HTTP as well)."""
@@ -54,15 +57,22 @@ class Families:
 
     def __init__(self) -> None:
         self._known: dict[str, Family] = {}
+        self._systems: dict[str, str] = {}
 
     def of(self, edge: Edge) -> Family:
+        """OTHER for the edge of what was not told apart: it has sessions of any protocol."""
         family = self._known.get(edge.protocol)
-        if family is None and edge.slowest is not None:
-            keys = edge.slowest.attributes
-            family = next((FAMILIES[begin] for begin in FAMILIES if any(key.startswith(begin) for key in keys)), None)
+        if family is None and edge.slowest is not None and edge.protocol != routes.OTHER:
+            said = edge.slowest.attributes
+            family = next((FAMILIES[begin] for begin in FAMILIES if any(key.startswith(begin) for key in said)), None)
             if family is not None:
+                self._systems[edge.protocol] = str(said.get(family.words.system) or edge.protocol)
                 self._known[edge.protocol] = family
         return family or OTHER
+
+    def system(self, edge: Edge) -> str:
+        """What OpenTelemetry calls the edge's protocol."""
+        return self._systems.get(edge.protocol, edge.protocol)
 
 
 def cumulative(durations: Histogram, bounds: Sequence[float]) -> tuple[list[tuple[str, float]], float]:

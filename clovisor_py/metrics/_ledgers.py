@@ -18,6 +18,8 @@ TURN_BITS: Final = range(13, 37, 2)
 """Bounds of a turn's latency: 2^13 ns (8 µs) to 2^35 ns (34 s), every second one that the kernel has."""
 
 Row = tuple[Sequence[str], float]
+PUSH_WAITING: Final = "metrics points waiting"
+"""The one number among the parts' own that falls, too."""
 _USER = re.compile(r"//[^/]*@")
 
 
@@ -73,8 +75,10 @@ def node_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     what = "1 while a mistake keeps the settings file from holding; `clovisor pods` has the sentence."
     yield gauge("clovisor_settings_refused", what, [([], snapshot.settings_refused)])
     yield gauge("clovisor_readers", "Who looks at pods of this node now.", [([], snapshot.readers)])
-    own = [(name.partition(" ")[::2], number) for name, number in sorted(snapshot.own.items())]
+    own = [(name.partition(" ")[::2], number) for name, number in sorted(snapshot.own.items()) if name != PUSH_WAITING]
     yield counter("clovisor_agent_events", "What the agent's parts count of themselves.", own, ["part", "event"])
+    waiting: list[Row] = [([], snapshot.own[PUSH_WAITING])] if PUSH_WAITING in snapshot.own else []
+    yield gauge("clovisor_metrics_push_waiting_points", "Points of a push that has not arrived yet.", waiting)
     yield counter(
         "clovisor_repairs", "Filters that had been removed or overtaken, and were put back.", [([], snapshot.repairs)]
     )

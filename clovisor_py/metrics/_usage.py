@@ -21,15 +21,19 @@ TRAFFIC: Final = (
 
 
 def usage_metrics(pods: Collection[Pod], usage: PodUsage) -> Iterator[Metric]:
-    """Of those that are traced; what is not known of one is not told."""
-    traced = {pod.ref: pod for pod in pods if pod.state is State.TRACED}
+    """Of those that are traced and selected: nobody is to hear of one that somebody only looks at (see `node_taps`).
+
+    What is not known of one is not told.
+    """
+    traced = {pod.ref: pod for pod in pods if pod.state is State.TRACED and pod.selected}
     found = usage.read([pod.uid for pod in traced.values()])
     known = [([label(pod.namespace), label(pod.name)], found[pod.uid]) for pod in traced.values() if pod.uid in found]
     yield counter("k8s_pod_cpu_time_seconds", "CPU time of the pod's containers.", _rows(known, "cpu_s"), POD)
     yield gauge("k8s_pod_memory_usage_bytes", "Memory, page cache included.", _rows(known, "memory_bytes"), POD)
     what = "Memory without the page cache that nobody has used for long."
     yield gauge("k8s_pod_memory_working_set_bytes", what, _rows(known, "working_set_bytes"), POD)
-    yield counter("clovisor_pod_oom_kills", "Processes that were killed for want of memory.", _rows(known, "oom_kills"), POD)
+    what = "Processes that were killed for want of memory; only cgroups of version 2 tell."
+    yield counter("clovisor_pod_oom_kills", what, _rows(known, "oom_kills"), POD)
     io = [
         ([*own, direction], float(number))
         for own, one in known

@@ -19,15 +19,21 @@ METHOD: Final = "http.request.method"
 RPC: Final = "rpc.method"
 OBJECTS: Final = ("db.collection.name", "messaging.destination.name")
 """Attributes that name what an operation is about, where there are few of those."""
+NAMES: Final = (RPC, "db.operation.name", "messaging.operation.name")
+"""Attributes that name what was asked for; METHOD is that of HTTP alone."""
 OK: Final = "ok"
 
 
 class Operation(NamedTuple):
-    """`verb` `what`: `GET` `/users/{id}`, `SELECT` `users`; `code` is the class of the status: `2xx`, `ok`, `error`…"""
+    """`verb` `what`: `GET` `/users/{id}`, `SELECT` `users`; `code` is the class of the status: `2xx`, `ok`, `error`…
+
+    `name` is OpenTelemetry's word for the verb (`send` for Kafka's `Produce`), empty where it has none.
+    """
 
     verb: str
     what: str
     code: str
+    name: str = ""
 
     @property
     def title(self) -> str:
@@ -41,9 +47,11 @@ def operation(session: Session, trie: Trie | None) -> Operation:
     if METHOD in attributes and RPC not in attributes:
         path = attributes.get(ROUTE) or attributes.get("url.path") or ""
         what = OTHER if trie is None else trie.find(str(path))
-        return Operation(str(attributes[METHOD])[:OPERATION_CHARS], what, code)
+        method = str(attributes[METHOD])[:OPERATION_CHARS]
+        return Operation(method, what, code, method)
+    name = next((str(attributes[each]) for each in NAMES if each in attributes), "")[:OPERATION_CHARS]
     about = next((str(attributes[name]) for name in OBJECTS if name in attributes), "")
-    return Operation((session.operation or session.protocol)[:OPERATION_CHARS], about[:OPERATION_CHARS], code)
+    return Operation((session.operation or session.protocol)[:OPERATION_CHARS], about[:OPERATION_CHARS], code, name)
 
 
 def status_class(session: Session) -> str:

@@ -16,18 +16,24 @@ from typing import Final
 
 from clovisor_py.flows.connection import NOT_CAPTURED
 from clovisor_py.flows.sessions import UNSEEN_REQUEST, UNSEEN_RESPONSE
-from clovisor_py.metrics._edge import REST, Edge, EdgeKey, Row, count
-from clovisor_py.metrics.operations import Operation, operation
+from clovisor_py.metrics._edge import REST, Edge, EdgeKey, Row
+from clovisor_py.metrics._examples import example
+from clovisor_py.metrics.operations import operation
 from clovisor_py.metrics.routes import OTHER, Routes
-from clovisor_py.model.session import END, Outcome, Session, Side
+from clovisor_py.model.session import BROKEN, END, Outcome, Session, Side
 from clovisor_py.model.workload import Workload
 
 EDGES: Final = 1024
 """Edges that are told apart; a port scan or a public service brings an unknown address each. The rest is one edge, OTHER,
 and `Red.overflowed` counts what went there."""
 ROWS: Final = 2048
-"""Rows of all edges together, at 1 kB each and as many series as a histogram has (22). What comes beyond, and beyond what an
-edge may have, is the edge's own OTHER, and `Red.merged` counts it."""
+"""Rows of all edges together, at 1 kB and 24 series each. What comes beyond, and beyond what an edge may have, is the edge's
+own OTHER, and `Red.merged` counts it."""
+STATUSES: Final = 4096
+"""Statuses of all edges together, four for each edge: of most services one sees two or three. They come from the wire. What
+comes beyond, and beyond what an edge may have, is the edge's own OTHER, which counts it."""
+EXAMPLE_NS: Final = 10 * 10**9
+"""An example stays one for so long: most sessions are none then, and who scrapes every 15 s finds new ones each time."""
 REMEMBERED: Final = 4096
 """Texts of sessions whose row is remembered, and pairs of workloads whose edge is: at 0.4 kB each. Beyond, all is forgotten."""
 TEXT_CHARS: Final = 256
@@ -38,7 +44,6 @@ them. Whoever reads the series has them."""
 UNKNOWN: Final = "unknown"
 """Who has no name, where addresses are not told."""
 
-_BROKEN: Final = (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED)
 _OK, _ERROR, _ONE_WAY, _SERVER = Outcome.OK, Outcome.ERROR, Outcome.ONE_WAY, Side.SERVER
 
 
@@ -57,6 +62,7 @@ class Red:
         "_pairs",
         "_remembered",
         "_rows",
+        "_statuses",
         "forgotten",
         "merged",
         "overflowed",
@@ -70,7 +76,7 @@ class Red:
         self._other = Edge(("", OTHER, "", OTHER, OTHER, Side.SERVER))
         self._pairs: dict[tuple[int | str, int | str, str, bool], tuple[Edge, Workload | None, Workload | None]] = {}
         """By the identity of both workloads, which are held here and so stay what they are: hashing one takes 1 µs."""
-        self._remembered = self._rows = self._checked_ns = 0
+        self._remembered = self._rows = self._statuses = self._checked_ns = 0
         self.forgotten = 0
         """Edges that made room for others; what they had counted is told no more."""
         self.routes = Routes()
@@ -88,8 +94,7 @@ class Red:
         pair = self._pairs.get((
             id(client) if client is not None else session.client.ip,
             id(server) if server is not None else session.server.ip,
-            session.protocol,
-            session.side is _SERVER,
+            session.protocol, session.side is _SERVER,
         ))  # fmt: skip
         edge = self._edge(session) if pair is None else pair[0]
         if (session.gap_bytes or session.truncated or session.mid_stream or session.connection) and _hides(session):
@@ -97,7 +102,7 @@ class Red:
         outcome, attributes = session.outcome, session.attributes
         rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
         row = rows.get((session.operation, session.resource, session.status))
-        if row is None or END in attributes or outcome in _BROKEN:
+        if row is None or END in attributes or outcome in BROKEN:
             row = self._row(edge, session)
         row.calls += 1
         if (part := session.request) is not None:
@@ -108,17 +113,19 @@ class Red:
             edge.response_sizes[part.bytes.bit_length()] += 1
         if outcome is _ONE_WAY or END in attributes:
             return
-        status = session.status or outcome.value
+        status = session.word if outcome in BROKEN else session.status or outcome.value
+        if status not in (statuses := edge.statuses):
+            status = self._status(edge, status, session.start_ns)
+        statuses[status] += 1
         if outcome is not _OK:
-            row.errors += 1
-            count(edge.error_statuses, status)
-        count(edge.statuses, status)
+            edge.count_error(row, status)
         if session.connection or (session.request is None and not session.ttfb_ns):
             return  # a connection's life, or an answer to what was not seen: nobody knows how long somebody waited
         ns = session.duration_ns
         if edge.slowest is None or ns > edge.slowest.duration_ns:
             edge.slowest = session
-        row.examples[ns.bit_length() >> 2] = session
+        if (known := row.examples.get(ns.bit_length() >> 2)) is None or abs(session.start_ns - known.start_ns) >= EXAMPLE_NS:
+            row.examples[ns.bit_length() >> 2] = example(session)
         row.durations.add(ns)
 
     def edges(self) -> list[Edge]:
@@ -172,7 +179,7 @@ class Red:
     def _row(self, edge: Edge, session: Session) -> Row:
         """The row of texts that are not remembered; remembers them."""
         if edge is self._other:
-            return edge.row(Operation(OTHER, "", "")) or edge.add_row(Operation(OTHER, "", ""))
+            return edge.rest()
         trie = self.routes.of(edge.server_namespace, edge.server)
         what = operation(session, trie)
         if trie is not None and trie.changed:
@@ -187,9 +194,18 @@ class Red:
                 return edge.rest()
             self._rows += 1
             row = edge.add_row(what)
-        if session.outcome not in _BROKEN and END not in session.attributes and len(session.resource) <= TEXT_CHARS:
+        if session.outcome not in BROKEN and END not in session.attributes and len(session.resource) <= TEXT_CHARS:
             self._remember(edge, session, row)
         return row
+
+    def _status(self, edge: Edge, status: str, now_ns: int) -> str:
+        """Under which name a status is counted that the edge does not know."""
+        if self._statuses >= STATUSES:
+            self._make_room(now_ns, edge)
+        before = edge.apart
+        called = edge.called(status, self._statuses < STATUSES)
+        self._statuses += edge.apart - before
+        return called
 
     def _remember(self, edge: Edge, session: Session, row: Row) -> None:
         if self._remembered >= REMEMBERED:
@@ -211,6 +227,7 @@ class Red:
             gone = self._edges.pop(key)
             self._remembered -= gone.forget()
             self._rows -= sum(operation != REST for operation in gone.rows())
+            self._statuses -= gone.apart
         for edge in self._edges.values():
             edge.checked = edge.calls
         self._pairs.clear()

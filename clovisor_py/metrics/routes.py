@@ -1,8 +1,9 @@
 """Routes: templates learnt from the paths of requests (`/users/{id}/orders`), because the wire does not tell the server's own.
 
-Numbers, UUIDs, hashes and dates are variables at once. Any other part is a word of the route until FANOUT different ones were
-seen at its place under one parent: then the place is a variable, too, for all that came and will come there. `Trie.changed`
-says that this happened, so that whoever counts by template can move what it has: `find` of an old template is its new one.
+Numbers, UUIDs, hashes, dates and what no hand wrote (`_words`) are variables at once. Any other part is a word of the route
+until FANOUT different ones were seen at its place under one parent: then the place is a variable, too, for all that came and
+will come there. `Trie.changed` says that this happened, so that whoever counts by template can move what it has: `find` of an
+old template is its new one.
 
 Paths come from the wire, so everything is bounded: parts, their length, the words of a service, the services. What goes beyond
 has the template OTHER, and is counted.
@@ -14,6 +15,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from clovisor_py.metrics._words import written
 from clovisor_py.protocols._redaction import PLACE
 
 ID: Final = "{id}"
@@ -51,13 +53,13 @@ _VARIABLES: Final = frozenset({ID, DATE, NAME, REST, PLACE})
 
 def place(part: str) -> str:
     """What a part of a path is at first sight: a variable, or the word itself."""
-    if part.isalpha() and len(part) <= WORD_CHARS and part.isascii():
-        return part
     if part in _VARIABLES:
         return part
     if _DATE.fullmatch(part):
         return DATE
-    return ID if len(part) > WORD_CHARS or not part.isprintable() or _ID.fullmatch(part) else part
+    if len(part) > WORD_CHARS or not part.isprintable() or _ID.fullmatch(part):
+        return ID
+    return part if written(part) else ID
 
 
 class _Node:

@@ -1,9 +1,13 @@
 """TCP by pair: connections, retransmissions, resets, round-trip times, zero windows, whatever is spoken on top of it.
 
 The kernel counts for every connection of every traced veth, also where user space reads nothing. The agent looks at all of
-its entries every two seconds, when it sweeps them; `Tcp.look` is given each then, adds what is new since the last look, and
-asks once who is at both ends. So a connection is counted from the first look at it on (an adopted one with all that the kernel
-had counted), and the last look is at what it was when it ended.
+its entries every two seconds, when it sweeps them, and at those of a veth that it lets go of; `Tcp.look` is given each then,
+adds what is new since the last look, and asks once who is at both ends. So the last look is at what a connection was when it
+ended.
+
+A connection counts whole, but for two kinds: one that was there before this agent was (the kernel's counts outlive agents, and
+a predecessor has told of them), and one that was private, of which nobody may hear what it was then. What had been counted of
+those by the first look that may be told is where they begin; they are open, and not connections anew.
 
 One thread writes; any other may read `pairs()`.
 """
@@ -26,7 +30,7 @@ PAIRS: Final = 1024
 NAMED: Final = 2000
 """Connections of one round whose ends are asked for, at some 10 µs each: a hundredth of a core. Others wait for the next round,
 or are OTHER where they have ended (`unnamed`)."""
-_COOKIE, _STATE, _RTT_US = 0, 4, 6
+_COOKIE, _CREATED, _STATE, _RTT_US = 0, 1, 4, 6
 COUNTS: Final = ("bytes", "segments", "retransmits", "zero_windows")
 """What is counted of each end's sending: bytes, segments with payload, retransmitted segments, windows of zero."""
 _AT: Final = tuple(tuple(at + SIDE_FIELDS.index(name) for name in COUNTS) for at in SIDES_AT)
@@ -49,7 +53,7 @@ class Pair:
     def __init__(self, key: PairKey) -> None:
         self.client_namespace, self.client, self.server_namespace, self.server, self.side = key
         self.connections = self.open = self.resets = self.checked = 0
-        """Ever, now, and of these ever: ended by a reset."""
+        """Begun so far, now, and so far ended by a reset."""
         self.sent, self.received = list(_NONE), list(_NONE)
         """COUNTS of what the client sent, and of what the server did."""
         self.rtt = Histogram()
@@ -70,10 +74,14 @@ class _Known:
 
 
 class Tcp:
-    """`name` says who is at both ends; `addresses`: who has no name is called by the address, else UNKNOWN."""
+    """`name` says who is at both ends; `addresses`: who has no name is called by the address, else UNKNOWN.
 
-    def __init__(self, name: Name, addresses: bool = True) -> None:
+    `since_ns`: on the kernel's clock (monotonic), when counting began; what connections were before is a predecessor's.
+    """
+
+    def __init__(self, name: Name, addresses: bool = True, since_ns: int = 0) -> None:
         self._name, self._addresses = name, addresses
+        self.since_ns = since_ns
         self._pairs: dict[PairKey, Pair] = {}
         self._other = Pair(("", OTHER, "", OTHER, Side.SERVER))
         self._before: dict[int, _Known] = {}
@@ -81,6 +89,9 @@ class Tcp:
         self._named = 0
         self.private: Container[int] = ()
         """Interfaces whose connections are not counted (see `Red.private`)."""
+        self._hidden_before: set[int] = set()
+        self._hidden_now: set[int] = set()
+        """Cookies of connections that were private at the last look, and have not been counted since."""
         self._checked_ns = 0
         self.overflowed = self.unnamed = 0
         self.forgotten = 0
@@ -92,9 +103,10 @@ class Tcp:
         `now_ns` is since the epoch.
         """
         known = self._before.pop(fields[_COOKIE], None)
+        if place[0] in self.private:
+            self._hide(fields[_COOKIE], known, over)
+            return
         if known is None:
-            if place[0] in self.private:
-                return
             known = self._begin(place, fields, over, now_ns)
             if known is None:
                 return
@@ -113,18 +125,32 @@ class Tcp:
         for gone in self._before.values():
             gone.pair.open -= 1
         self._before, self._now, self._named = self._now, {}, 0
+        self._hidden_before, self._hidden_now = self._hidden_now, set()
 
     def pairs(self) -> list[Pair]:
         """Every pair, OTHER last, where it has any."""
         found = list(self._pairs.copy().values())
-        return [*found, self._other] if self._other.connections else found
+        return [*found, self._other] if self.overflowed or self.unnamed else found
+
+    def _hide(self, cookie: int, known: _Known | None, over: bool) -> None:
+        """It is private now: nothing of it is told from here on."""
+        if known is not None:
+            known.pair.open -= 1
+        if not over:
+            self._hidden_now.add(cookie)
 
     def _begin(
         self, place: tuple[int, bytes, bytes, int, int, int, int], fields: Sequence[int], over: bool, now_ns: int
     ) -> _Known | None:
-        """One that is new; None where it has to wait."""
+        """One that is new, or may be told from now on; None where it has to wait, or there is nothing to tell."""
+        hidden = fields[_COOKIE] in self._hidden_before
+        old = hidden or fields[_CREATED] < self.since_ns
+        if old and over:
+            return None
         self._named += 1
         if self._named > NAMED and not over:
+            if hidden:
+                self._hidden_now.add(fields[_COOKIE])
             return None
         session = _session(place, fields[_STATE], now_ns)
         pair = self._other
@@ -133,9 +159,13 @@ class Tcp:
             pair = self._pair(session)
         else:
             self.unnamed += 1
-        pair.connections += 1
+        pair.connections += not old
         pair.open += 1
-        return _Known(pair, 0 if session.side is Side.CLIENT else 1)
+        known = _Known(pair, 0 if session.side is Side.CLIENT else 1)
+        if old:
+            known.counts, known.reset = _counts(fields), fields[_STATE] & RST_SEEN != 0
+            known.packets = fields[_PACKETS[0]], fields[_PACKETS[1]]
+        return known
 
     def _pair(self, session: Session) -> Pair:
         client, server = session.client_workload, session.server_workload
@@ -169,7 +199,7 @@ class Tcp:
         return "", end.ip if self._addresses else UNKNOWN
 
     def _count(self, known: _Known, fields: Sequence[int], reset: bool) -> None:
-        pair, counts = known.pair, tuple(tuple(fields[at] for at in places) for places in _AT)
+        pair, counts = known.pair, _counts(fields)
         for direction, (now, before) in enumerate(zip(counts, known.counts, strict=True)):
             into = pair.sent if direction == known.client else pair.received
             for index, (number, earlier) in enumerate(zip(now, before, strict=True)):
@@ -178,6 +208,10 @@ class Tcp:
         pair.resets += reset and not known.reset
         if rtt_us := fields[_RTT_US]:
             pair.rtt.add(rtt_us * 1000)
+
+
+def _counts(fields: Sequence[int]) -> Sequence[Sequence[int]]:
+    return tuple(tuple(fields[at] for at in places) for places in _AT)
 
 
 def _session(place: tuple[int, bytes, bytes, int, int, int, int], state: int, now_ns: int) -> Session:

@@ -1,25 +1,20 @@
 """View: who called whom between two moments, for `clovisor top`: throughput, errors and latencies by pair or by operation.
 
-`take` makes a Taken of what RED and TCP have counted up to now; it goes through JSON (`snapshot.as_json`), so that an agent
-can be asked for it. `lines` says what happened between two of them. A call that was seen at both ends is told once, by the side
-that saw more.
+`lines` says what happened between two moments (`taken`), and `untold` what of it no line tells apart. A call that was seen at
+both ends is told once, by the side that saw more.
+
+How long it was between the two is told by the monotonic clock, which is the machine's: an agent that began anew has the same.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
 from clovisor_py.metrics.histogram import LONGEST_NS, Histogram
-from clovisor_py.metrics.red import Red
-from clovisor_py.metrics.tcp import Tcp
+from clovisor_py.metrics.taken import Counted, Edge, Ends, Taken
 from clovisor_py.model.session import Side
-from clovisor_py.snapshot import NOTHING
-
-Ends = tuple[str, str, str, str]
-Edge = tuple[str, str, str, str, str, str]
 
 
 class By(str, Enum):
@@ -27,61 +22,6 @@ class By(str, Enum):
 
     LINK = "link"
     RPC = "rpc"
-
-
-class Counted(NamedTuple):
-    """One row of RED up to now. `durations`: number of a bucket (`histogram`) to calls."""
-
-    client_namespace: str = ""
-    client: str = ""
-    server_namespace: str = ""
-    server: str = ""
-    protocol: str = ""
-    side: str = ""
-    operation: str = ""
-    code: str = ""
-    calls: int = 0
-    errors: int = 0
-    sent: int = 0
-    received: int = 0
-    durations: Mapping[str, int] = NOTHING
-
-    @property
-    def edge(self) -> Edge:
-        """The pair, the protocol, the side."""
-        return self.client_namespace, self.client, self.server_namespace, self.server, self.protocol, self.side
-
-    @property
-    def who(self) -> tuple[str, ...]:
-        """All that tells it from others."""
-        return (*self.edge, self.operation, self.code)
-
-
-class Trips(NamedTuple):
-    """Round trips of one pair's connections up to now, in the same buckets."""
-
-    client_namespace: str = ""
-    client: str = ""
-    server_namespace: str = ""
-    server: str = ""
-    side: str = ""
-    rtt: Mapping[str, int] = NOTHING
-
-    @property
-    def ends(self) -> Ends:
-        """The pair, whatever side it was seen at."""
-        return self.client_namespace, self.client, self.server_namespace, self.server
-
-
-class Taken(NamedTuple):
-    """Everything that was counted from `started` to `taken`, s since the epoch. Another `started`: it began anew."""
-
-    started: float = 0
-    taken: float = 0
-    rows: tuple[Counted, ...] = ()
-    trips: tuple[Trips, ...] = ()
-    overflowed: int = 0
-    """Sessions that are told as other."""
 
 
 class Line(NamedTuple):
@@ -100,6 +40,8 @@ class Line(NamedTuple):
     rtt: Histogram
     sent: int
     received: int
+    hidden: int = 0
+    """Sessions of the pair, in all its operations, of which so much passed unseen that there may be more than `calls`."""
 
     @property
     def rate(self) -> float:
@@ -116,7 +58,7 @@ class Line(NamedTuple):
         ends = {"client": {"namespace": self.client_namespace, "name": self.client}}
         ends |= {"server": {"namespace": self.server_namespace, "name": self.server}}
         waited = {f"p{q}_ns": self.quantile(q) for q in (50, 90, 99)}
-        counts = {"calls": self.calls, "errors": self.errors, "seconds": round(self.seconds, 3)}
+        counts = {"calls": self.calls, "errors": self.errors, "hidden": self.hidden, "seconds": round(self.seconds, 3)}
         rates = {"calls_per_s": round(self.rate, 3), "error_rate": round(self.error_rate, 6)}
         sizes = {"request_bytes": self.sent, "response_bytes": self.received}
         said = {"protocol": self.protocol} | ({"operation": self.operation} if self.operation else {})
@@ -127,41 +69,45 @@ class Line(NamedTuple):
         return self.durations.quantile(percent / 100) if self.durations.count else None
 
 
-def take(red: Red, tcp: Tcp | None, started: float) -> Taken:
-    """All that was counted up to now. Any thread."""
-    rows = tuple(
-        Counted(
-            *(edge.client_namespace, edge.client, edge.server_namespace, edge.server, edge.protocol, edge.side.value),
-            *(what.title, what.code, row.calls, row.errors, row.sent, row.received),
-            durations=_named(row.durations),
-        )
-        for edge in red.edges()
-        for what, row in edge.rows().items()
-    )
-    trips = tuple(
-        Trips(pair.client_namespace, pair.client, pair.server_namespace, pair.server, pair.side.value, _named(pair.rtt))
-        for pair in (tcp.pairs() if tcp is not None else ())
-        if pair.rtt.count
-    )
-    return Taken(started, time.time(), rows, trips, red.overflowed + red.merged)
-
-
 def lines(before: Taken, now: Taken, by: By, seconds: float | None = None) -> list[Line]:
     """What happened in between; all that `now` has where it began later. `seconds`: how long it was, where clocks do not tell.
 
     Where templates have changed meanwhile (`Red` put rows together), operations of that pair begin anew with the next line.
     """
-    if before.started != now.started:
-        before = Taken(now.started, before.taken or now.started)
-    took = now.taken - before.taken if seconds is None else seconds
-    rtt = _round_trips(before, now)
+    before = _comparable(before, now)
+    took = elapsed(before, now) if seconds is None else seconds
+    rtt, hidden = _round_trips(before, now), _hidden(before, now)
     best: dict[tuple[str, ...], tuple[int, Line]] = {}
     for (*who, side), rows in _grown(before, now, by).items():
-        found = _line(tuple(who), rows, took, rtt)
+        cut = hidden.get((*who[:5], side), 0)
+        found = _line(tuple(who), rows, took, rtt)._replace(hidden=cut)
         weight = 2 * found.calls + (side == Side.SERVER.value)
         if found.calls and weight > best.get(tuple(who), (0, found))[0]:
             best[tuple(who)] = weight, found
     return [line for _, line in best.values()]
+
+
+def untold(before: Taken, now: Taken, by: By) -> int:
+    """Sessions in between that are told as other: of a pair, or an operation, that found no room."""
+    before = _comparable(before, now)
+    return now.overflowed - before.overflowed + (now.merged - before.merged if by is By.RPC else 0)
+
+
+def elapsed(before: Taken, now: Taken) -> float:
+    """Seconds in between."""
+    return now.clock - before.clock if before.clock and now.clock else now.taken - before.taken
+
+
+def _comparable(before: Taken, now: Taken) -> Taken:
+    """`before`; where `now` began later, as if nothing had been counted then."""
+    if before.started == now.started:
+        return before
+    return Taken(now.started, before.taken or now.started, clock=before.clock)
+
+
+def _hidden(before: Taken, now: Taken) -> dict[tuple[str, ...], int]:
+    known = {one.edge: one.sessions for one in before.hidden}
+    return {one.edge: max(one.sessions - known.get(one.edge, 0), 0) for one in now.hidden}
 
 
 def _grown(before: Taken, now: Taken, by: By) -> dict[tuple[str, ...], list[tuple[Counted, int]]]:
@@ -208,7 +154,3 @@ def histogram(counts: Mapping[int, int]) -> Histogram:
 def _add(into: dict[int, int], counts: Mapping[str, int], sign: int) -> None:
     for index, count in counts.items():
         into[int(index)] = into.get(int(index), 0) + sign * count
-
-
-def _named(durations: Histogram) -> Mapping[str, int]:
-    return {str(index): count for index, count in durations.counts.copy().items()}

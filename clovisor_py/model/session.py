@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -16,6 +16,10 @@ from clovisor_py.model.workload import Endpoint, Workload
 
 END: Final = "clovisor.end"
 """Attribute: why Clovisor, not the application, ended the session."""
+FIRST_S: Final = -30_610_137_600
+"""The second day of the year 1000: in any zone of the world, that year has four digits."""
+LAST_S: Final = 253_402_214_400
+"""The last day of the year 9999, likewise."""
 
 
 class Side(str, Enum):
@@ -34,6 +38,10 @@ class Outcome(str, Enum):
     RESET = "reset"
     CLOSED = "closed"
     ONE_WAY = "one_way"
+
+
+BROKEN: Final = (Outcome.TIMEOUT, Outcome.RESET, Outcome.CLOSED)
+"""There is no whole answer."""
 
 
 class Part(NamedTuple):
@@ -97,6 +105,8 @@ class Session:
     """A whole connection, of which nothing but its shape could be read; its duration is its life."""
     peer_traced: bool = False
     """The other end's pod is traced too, by this agent or that of its node: the call has a span of the other side."""
+    peer_kept: bool = True
+    """That span becomes one: it is not sampled away by the ratio of the other end's pod."""
     caller_span: int = 0
     """Of a session that left a pod: the span of the request there for which it was made; 0 where nobody knows of one."""
     unlinked: str = ""
@@ -110,6 +120,13 @@ class Session:
     def failed(self) -> bool:
         """Whether RED counts it among the errors."""
         return self.outcome not in (Outcome.OK, Outcome.ONE_WAY) and not self.still_open
+
+    @property
+    def word(self) -> str:
+        """How it went: its status; where it was broken off that, unless a whole connection was, whose status says more."""
+        if self.outcome in BROKEN and not (self.connection and self.status):
+            return str(self.outcome.value)
+        return self.status or ("" if self.outcome is Outcome.ONE_WAY else str(self.outcome.value))
 
     @property
     def still_open(self) -> bool:
@@ -139,7 +156,7 @@ class Session:
 
 
 def rfc3339(time_ns: int) -> str:
-    """UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`."""
+    """UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`. The year has four digits, whatever a capture file says."""
     seconds, nanos = divmod(time_ns, 1_000_000_000)
     return f"{_second(seconds)}.{nanos:09d}Z"
 
@@ -147,7 +164,12 @@ def rfc3339(time_ns: int) -> str:
 @lru_cache(maxsize=16)
 def _second(seconds: int) -> str:
     """Remembered, because formatting it costs 2 µs, and thousands of sessions share one."""
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}"
+    return f"{moment(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}"
+
+
+def moment(seconds: int, tz: tzinfo | None) -> datetime:
+    """Seconds since the epoch in that zone (None: the machine's own); the nearest that is told in it, where none is."""
+    return datetime.fromtimestamp(min(max(seconds, FIRST_S), LAST_S), tz)
 
 
 def _end(end: Endpoint, workload: Workload | None) -> dict[str, Any]:

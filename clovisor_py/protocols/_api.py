@@ -18,7 +18,8 @@ response is the parts that were returned of it and then the message that ends it
 A message begins with the first byte after its predecessor, or after the latest `cursor.drop()` (bytes that belong to no
 message: an empty line, a ping), and ends where the cursor stands when it is returned. A body of known length is stepped over
 with `cursor.skip`, which may go past the bytes at hand: the engine calls again when the skip is over (with no bytes at all, if
-none follow), so that the message can be returned then, and its last byte has a time.
+none follow), so that the message can be returned then, and its last byte has a time. A request that is long in coming is
+served from its head on: one with a trace context goes into `cursor.opened` as soon as that is read.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ see (a body whose length is known needs no copy).
 
 from __future__ import annotations
 
+from clovisor_py.model.message import Message
+
 
 class Cursor:
     """`data[pos:]` is unread. `start_ns` is when the byte at the first `pos` passed, `end_ns` when the last byte did."""
 
-    __slots__ = ("data", "dropped", "end_ns", "pos", "start_ns")
+    __slots__ = ("data", "dropped", "end_ns", "opened", "pos", "start_ns")
 
     def __init__(self, data: bytes | bytearray, pos: int = 0, start_ns: int = 0, end_ns: int = 0) -> None:
         self.data = data
@@ -20,6 +22,9 @@ class Cursor:
         self.end_ns = end_ns
         self.dropped = -1
         """Up to where the bytes are nobody's, if `drop` was called; the engine takes note and resets it."""
+        self.opened: Message | None = None
+        """A request whose head was read, and that will be returned when its end is: set where `parse` returns None, and where
+        it carries a trace context, as its server may act on it before. The engine takes note and resets it."""
 
     @property
     def remaining(self) -> int:

@@ -16,9 +16,12 @@ from typing import Final
 from clovisor_py.model.message import AttributeValue, Kind, Message
 from clovisor_py.protocols import _kafka_errors as errors
 from clovisor_py.protocols._kafka_reading import Reading
+from clovisor_py.protocols._kafka_records import PARTLY_SEEN, Context
 from clovisor_py.protocols._kafka_schema import APIS, FETCH, PRODUCE, SHARE_FETCH
 from clovisor_py.protocols._kafka_steps import MAX_NAMES
 
+TRACE_CONTEXT: Final = "clovisor.trace_context"
+"""Why a message of records has none, though they may: `several`, `compressed`, `partly seen`. Of one that has: its format."""
 ATTRIBUTES: Final = (
     "messaging.system",
     "messaging.operation.name",
@@ -31,6 +34,7 @@ ATTRIBUTES: Final = (
     "messaging.kafka.offset",
     "error.type",
     "clovisor.kafka.api_version",
+    TRACE_CONTEXT,
 )
 MORE: Final = "…"
 """Stands for the names that are not told."""
@@ -75,7 +79,8 @@ def request(call: Call, reading: Reading) -> Message:
     context: dict[str, str] = {}
     if reading.batches:
         _count(attributes, reading)
-        context = reading.batches[0].context or context
+        if reading.context is not None:
+            context = _context(attributes, reading.context, reading.whole)
     kind = Kind.ONE_WAY if call.key == PRODUCE and reading.acks == _NO_ACKS else Kind.REQUEST
     return Message(kind, operation, resource, "", False, attributes, context, call.correlation)
 
@@ -127,6 +132,14 @@ def _subject(attributes: dict[str, AttributeValue], reading: Reading) -> str:
     if len(names) < 2:
         return names[0] if names else ""
     return ",".join(sorted(names) if len(names) <= MAX_NAMES else (*sorted(names[:MAX_NAMES]), MORE))
+
+
+def _context(attributes: dict[str, AttributeValue], found: Context, whole: bool) -> dict[str, str]:
+    if found.headers and not whole:
+        found.lack(PARTLY_SEEN)
+    if found.why_not:
+        attributes[TRACE_CONTEXT] = found.why_not
+    return found.headers
 
 
 def _count(attributes: dict[str, AttributeValue], reading: Reading) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from clovisor_py.errors import ProtocolError
-from clovisor_py.protocols._kafka_records import Records
+from clovisor_py.protocols._kafka_records import Context, Records
 
 Data: TypeAlias = "bytes | bytearray"
 Sink: TypeAlias = "Callable[[Reading, Any], None]"
@@ -45,12 +45,13 @@ class Reading:
     """`walk` until `over`. What was not found, or is not there, is empty, or -1."""
 
     __slots__ = (
-        "acks", "batches", "client", "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
+        "acks", "batches", "client", "context",
+        "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
         "partition", "partitions", "program", "step", "topics", "wants_context", "whole",
     )  # fmt: skip
 
     def __init__(self, program: Program, ids: dict[bytes, str], wants_context: bool = False) -> None:
-        """`ids`: names of topics by their ids, read and added to. `wants_context`: keep trace headers of a first record."""
+        """`ids`: names of topics by their ids, read and added to. `wants_context`: read the trace headers of records."""
         self.program = program
         self.ids = ids
         self.wants_context = wants_context
@@ -75,6 +76,8 @@ class Reading:
         self.error = 0
         """The first error code that is not 0."""
         self.batches: list[Records] = []
+        self.context: Context | None = None
+        """That of all batches, where it is wanted and there are any."""
 
     def walk(self, data: Data, pos: int, end: int) -> int:
         """Go on at `pos` in a message that ends at `end`; answers where to go on next time, or `end` when it is over.

@@ -1,10 +1,12 @@
-"""Records: how many there are in a field of record batches, and the trace context in the headers of the first one.
+"""Records: how many there are in a field of record batches, and the trace context that all of them carry in their headers.
 
 Nothing is read but heads. A batch (magic 2, Kafka 0.11 and later) says how many records it has, compressed or not; before
 that (magic 0 and 1) every message has a head of its own, and a compressed one hides how many it wraps: then nobody knows.
 What lies between heads is stepped over, so that megabytes cost no more than a few bytes each, seen or not.
 
-Keys and values of records are never looked at. Headers can be read only where the batch is not compressed.
+Keys and values of records are never looked at. Headers can be read only where the batch is not compressed. A producer puts
+records of many callers into one message: then it has no context of its own, and says so. Where the first record carries none,
+no other is looked at.
 
 Formats: https://kafka.apache.org/documentation/#messageformat
 """
@@ -20,8 +22,11 @@ Data: TypeAlias = "bytes | bytearray"
 
 MAX_BATCHES: Final = 4096
 """Batches (or old messages) counted in one field; a broker sends 50 MB at most by default. Beyond it the count is unknown."""
+MAX_COMPARED: Final = 256
+"""Records of one message whose contexts are compared, a millisecond at most; more than a producer's usual 16 kB hold. Beyond it
+nobody knows that all are alike: they count as `several`."""
 MAX_HEADERS: Final = 4096
-"""Bytes of the first record's headers that are read (and waited for); what a trace needs comes in a few hundred."""
+"""Bytes of a record's headers that are read (and waited for); what a trace needs comes in a few hundred."""
 MAX_VALUE: Final = 2048
 """Bytes kept of one header that carries a trace context."""
 
@@ -40,7 +45,50 @@ _CONTEXT = {name.encode(): name for name in PROPAGATION_HEADERS}
 _LONGEST_NAME = max(map(len, _CONTEXT))
 
 _BATCH_HEAD, _RECORD, _VALUE, _HEADERS = range(4)
-"""What is next: the head of a batch, or a part of the first record."""
+"""What is next: the head of a batch, or a part of a record."""
+
+SEVERAL: Final = "several"
+COMPRESSED: Final = "compressed"
+PARTLY_SEEN: Final = "partly seen"
+"""Why a message has no context of its own."""
+
+
+class Context:
+    """The trace headers that all records of one message carry."""
+
+    __slots__ = ("_first", "_looked_at", "headers", "why_not")
+
+    def __init__(self) -> None:
+        self._looked_at = 0
+        self._first = b""
+        """All headers of the first record, as they were written: most of the others end with the same bytes."""
+        self.headers: dict[str, str] = {}
+        self.why_not = ""
+        """Why there are none though there may be; empty where the records carry none, or these."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the next record matters."""
+        return not self.why_not and bool(self.headers or not self._looked_at)
+
+    def again(self, data: Data, pos: int, end: int) -> bool:
+        """Whether the next record, whose content is `data[pos:end]`, has the headers of the first, which is cheap to see."""
+        alike = bool(self.headers) and end <= len(data) and data.endswith(self._first, pos, end)
+        if alike:
+            self.add(self.headers)
+        return alike
+
+    def add(self, headers: dict[str, str], raw: bytes = b"") -> None:
+        """Those of the next record, as they were written."""
+        if not self._looked_at:
+            self.headers, self._first = headers, raw
+        elif headers != self.headers or self._looked_at >= MAX_COMPARED:
+            self.lack(SEVERAL)
+        self._looked_at += 1
+
+    def lack(self, why: str) -> None:
+        """Nobody can say that all have the same."""
+        self.headers, self.why_not = {}, why
 
 
 class Records:
@@ -48,8 +96,8 @@ class Records:
 
     __slots__ = ("_batch_end", "_batches", "_next", "_passed", "_record_end", "_size", "context", "count", "left")
 
-    def __init__(self, size: int, context: dict[str, str] | None = None) -> None:
-        """`size` bytes; `context` is where headers go, if they are wanted."""
+    def __init__(self, size: int, context: Context | None = None) -> None:
+        """`size` bytes; `context`, if it is wanted, is that of all fields of a message."""
         self.left = self._size = size
         self.count = 0
         self.context = context
@@ -104,7 +152,10 @@ class Records:
             return end
         if not attributes & _CONTROL:
             self.count += count
-        if self.context is None or self._batches > 1 or attributes & _COMPRESSED or not count:
+        if self.context is None or not count or not self.context.wanted:
+            return after
+        if attributes & _COMPRESSED:
+            self.context.lack(COMPRESSED)
             return after
         self._batch_end = after - start
         self._next = _RECORD
@@ -124,7 +175,7 @@ class Records:
         self.count = -1
         return end
 
-    # ---- the first record, as far as its headers; each goes straight on with what is at hand ----
+    # ---- a record, as far as its headers; each goes straight on with what is at hand ----
 
     def record(self, data: Data, pos: int, start: int) -> int:
         stop = min(pos + _RECORD_HEAD, start + self._batch_end)
@@ -132,6 +183,8 @@ class Records:
             return pos
         size, at = _varint(data, pos, stop)
         self._record_end = at + size - start
+        if self.context is not None and self._record_end <= self._batch_end and self.context.again(data, at, at + size):
+            return self._next_record(start)
         _, at = _varint(data, at + 1, stop)  # behind the attributes
         _, at = _varint(data, at, stop)
         key, at = _varint(data, at, stop)
@@ -151,8 +204,8 @@ class Records:
         if len(data) < stop:
             return pos
         if self.context is not None:
-            _read_headers(data, pos, stop, self.context)
-        return self._leave(start)
+            self.context.add(_read_headers(data, pos, stop), bytes(data[pos:stop]))
+        return self._next_record(start)
 
     def _behind(self, data: Data, after: int, start: int, part: int) -> int:
         """Go on at `after` with `part`, if that lies in the record at all."""
@@ -161,8 +214,14 @@ class Records:
         self._next = part
         return _PARTS[part](self, data, after, start)
 
+    def _next_record(self, start: int) -> int:
+        if self.context is None or not self.context.wanted or self._record_end >= self._batch_end:
+            return self._leave(start)
+        self._next = _RECORD
+        return start + self._record_end
+
     def _leave(self, start: int) -> int:
-        """To the end of the batch: the first record has told all that it could."""
+        """To the end of the batch: its records have told all that they could."""
         self._next = _BATCH_HEAD
         return start + self._batch_end
 
@@ -170,7 +229,8 @@ class Records:
 _PARTS = (Records.batch, Records.record, Records.value, Records.headers)
 
 
-def _read_headers(data: Data, pos: int, stop: int, context: dict[str, str]) -> None:
+def _read_headers(data: Data, pos: int, stop: int) -> dict[str, str]:
+    context: dict[str, str] = {}
     count, pos = _varint(data, pos, stop)
     while count > 0:
         count -= 1
@@ -179,10 +239,11 @@ def _read_headers(data: Data, pos: int, stop: int, context: dict[str, str]) -> N
         size, pos = _varint(data, pos + max(size, 0), stop)
         after = pos + max(size, 0)
         if after > stop:
-            return
+            break
         if name is not None:
             context[name] = bytes(data[pos : min(after, pos + MAX_VALUE)]).decode("latin-1")
         pos = after
+    return context
 
 
 def _varint(data: Data, pos: int, stop: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from typing import Final
 
 from clovisor_py.protocols._kafka_reading import Data, Enough, Misfit, Reading, Sink
-from clovisor_py.protocols._kafka_records import Records
+from clovisor_py.protocols._kafka_records import Context, Records
 
 MAX_TEXT: Final = 255
 """Bytes kept of one name. Topics have 249 at most; of a longer client id or group the rest is cut off."""
@@ -224,8 +224,9 @@ def _repeat(reading: Reading, start: int, count: int, behind: int) -> int:
 
 
 def _open(reading: Reading, start: int, size: int) -> int:
-    context: dict[str, str] | None = {} if reading.wants_context and not reading.batches else None
-    reading.batches.append(Records(max(size, 0), context))
+    if reading.wants_context and reading.context is None:
+        reading.context = Context()
+    reading.batches.append(Records(max(size, 0), reading.context))
     return start
 
 

@@ -174,7 +174,10 @@ class HttpParser:
             cursor.pos = end + framing
             message.attributes[half.size_key] = framing
         elif framing != head.NO_BODY:
-            return _follow(half, cursor, message, framing, violation)
+            whole = _follow(half, cursor, message, framing, violation)
+            if whole is None and message.propagation:
+                cursor.opened = message
+            return whole
         return message
 
     def gap(self, sender: int, size: int) -> bool:

@@ -25,7 +25,7 @@ from clovisor_py.protocols._api import Capture, Evidence, Pairing, Protocol, Set
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._kafka_message import Call
 from clovisor_py.protocols._kafka_reading import Misfit, Program, Reading
-from clovisor_py.protocols._kafka_records import MAX_BATCHES, MAX_HEADERS
+from clovisor_py.protocols._kafka_records import MAX_BATCHES, MAX_COMPARED, MAX_HEADERS
 from clovisor_py.protocols._kafka_schema import PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE
 from clovisor_py.protocols._kafka_steps import MAX_ITEMS, MAX_NAMES, MAX_TEXT, MAX_TOPIC_IDS
 
@@ -252,6 +252,7 @@ PROTOCOL = Protocol(
         "topics or groups told of a message": MAX_NAMES,
         "elements of arrays looked at in a message": MAX_ITEMS,
         "record batches counted in a partition": MAX_BATCHES,
+        "records whose trace contexts are compared": MAX_COMPARED,
         "bytes of a record's headers": MAX_HEADERS,
         "requests remembered until they are answered": MAX_PENDING,
         "topics known by their ids": MAX_TOPIC_IDS,

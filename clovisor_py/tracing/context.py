@@ -5,8 +5,8 @@ wrong length or not hexadecimal makes its header void, and the next format is tr
 several (a mesh often adds its own): `traceparent` (the W3C standard), `b3` in one header, `b3` in several (the order that
 B3's specification asks for), `uber-trace-id`, `sw8`. What was void is named (`void`) and counted (`Contexts`), never raised.
 
-A record batch of Kafka, or several comments of one statement, may hold several contexts: the first record's counts, and the
-last comment's.
+Several comments of one statement may hold several contexts: the last one's counts. Records of one Kafka message that do not
+all carry the same have none.
 
 - traceparent: https://www.w3.org/TR/trace-context/ (a later version is read by the fields of version 00, as it asks)
 - b3: https://github.com/openzipkin/b3-propagation

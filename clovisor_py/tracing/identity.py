@@ -2,6 +2,9 @@
 
 OpenTelemetry names one end, the one that a span is told by, and of the other only its service (`service.peer.name`). So the
 other end's names are the same ones, in a namespace of our own: `clovisor.peer.k8s.pod.name`.
+
+`k8s.service.name` is the Service that was called: a pod behind two has one in one span and the other in the next. So it is of
+the span, never of the Resource: a pod is one Resource, whoever calls it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from clovisor_py.model.workload import Workload
 
 PEER: Final = "clovisor.peer."
 INSTANCE: Final = "service.instance.id"
+SERVICE: Final = "k8s.service.name"
 OWNERS: Final = frozenset({"deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob"})
 """Kinds of owners that have an attribute; a custom one has none."""
 REMEMBERED: Final = 2048
@@ -32,6 +36,11 @@ def of_own(own: Workload) -> Mapping[str, str]:
     """Of the end that tells the span; only what is known."""
     named = {"service.namespace": own.namespace, INSTANCE: _instance(own), "service.version": own.service_version}
     return _known(named | _kubernetes(own))
+
+
+def of_resource(own: Workload) -> Mapping[str, str]:
+    """What of that holds for all of its spans."""
+    return {key: value for key, value in of_own(own).items() if key != SERVICE}
 
 
 @lru_cache(REMEMBERED)
@@ -64,7 +73,7 @@ def _kubernetes(workload: Workload) -> dict[str, str]:
         "k8s.pod.name": pod,
         "k8s.pod.uid": workload.uid,
         "k8s.container.name": workload.container,
-        "k8s.service.name": workload.service,
+        SERVICE: workload.service,
     }
     kind, _, name = workload.owner.partition("/")
     if kind in OWNERS:

@@ -5,6 +5,11 @@ sequence number of the request's first byte, and its first bytes. A hash of them
 sent none, and, with the side, the span id: so the server's end can name the client's span as its parent without having
 seen it. (Masquerading changes the client's address: the two sides are then two traces, never a wrong one.)
 
+Where the transport has no sequence number (UDP), the second in which the request passed stands in for it: who asks the same
+from the same port for hours (multicast DNS, whose ids are all 0) makes a trace each time. Both veths see the same second but
+for what the datagram took between them, and what their clocks differ: a call on whose way a second ends is two traces. Equal
+questions within one second share their ids: nothing that both ends see tells them apart.
+
 A session without a head (nothing of it was captured: an L4 session) has no such evidence. Its ids are unique, made with
 its start, and `shared` says that the other end cannot know them.
 
@@ -29,6 +34,13 @@ _SPAN: Final = {Side.CLIENT: b"clovisor.client", Side.SERVER: b"clovisor.server"
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 _EVIDENCE = struct.Struct("!16sHQ")
 _UNSHARED = struct.Struct("!QI")
+_STEP = struct.Struct("!Q")
+
+STEP_NS: Final = 1_000_000_000
+"""Of the time that stands in for a sequence number: as long as who asks the same again waits at least (multicast DNS 1 s, a
+resolver 1 to 5 s); a thousand times as long as a datagram is on its way."""
+_SEQUENCED: Final = "tcp"
+"""The transport whose sequence numbers tell equal requests apart."""
 
 
 def trace_id(session: Session) -> int:
@@ -43,9 +55,9 @@ def span_id(session: Session, side: Side) -> int:
     return _hash(session, _SPAN[side], 8)
 
 
-def span_id_of(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int, side: Side) -> int:
+def span_id_of(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int, transport: str, side: Side) -> int:
     """The same, of a session that has these and is not over yet."""
-    return _digest(_evidence(client, seq, head, start_ns, interface), _SPAN[side], 8)
+    return _digest(_evidence(client, seq, head, start_ns, interface, transport), _SPAN[side], 8)
 
 
 def shared(session: Session) -> bool:
@@ -69,15 +81,17 @@ def packed(ip: str) -> bytes:
 
 
 def _hash(session: Session, person: bytes, size: int) -> int:
-    evidence = _evidence(session.client, session.seq, session.head, session.start_ns, session.interface)
-    return _digest(evidence, person, size)
+    start_ns, interface, transport = session.start_ns, session.interface, session.transport
+    return _digest(_evidence(session.client, session.seq, session.head, start_ns, interface, transport), person, size)
 
 
-def _evidence(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int) -> bytes:
+def _evidence(client: Endpoint, seq: int, head: bytes, start_ns: int, interface: int, transport: str) -> bytes:
     evidence = _EVIDENCE.pack(packed(client.ip), client.port & 0xFFFF, seq & 0xFFFFFFFF)
-    if head:
-        return evidence + head[:HEAD_BYTES]
-    return evidence + _UNSHARED.pack(start_ns & (1 << 64) - 1, interface & 0xFFFFFFFF)
+    if not head:
+        return evidence + _UNSHARED.pack(start_ns & (1 << 64) - 1, interface & 0xFFFFFFFF)
+    if transport != _SEQUENCED:
+        evidence += _STEP.pack(start_ns // STEP_NS & (1 << 64) - 1)
+    return evidence + head[:HEAD_BYTES]
 
 
 def _digest(evidence: bytes, person: bytes, size: int) -> int:

@@ -4,8 +4,12 @@ In this order: what failed and what was slow is kept, whatever anybody wants; th
 which its own spans follow (the context's flag); then a ratio: what the pod that was looked at says itself, else one for all.
 The ratio is taken of the trace id, as OpenTelemetry does it (of its last 56 bits, the highest are kept): everybody who has
 the same id decides alike, and who keeps more keeps all that others keep. So both sides of a call, and the calls of one trace,
-are kept or not together, where their ratios are the same. An error that only one side saw is the exception: it is kept
-without the others.
+are kept or not together, where their ratios are the same.
+
+What failed is a span that is an error, by its own side's rule (`spans.is_error`): whoever looks for errors finds them all, and
+a scanner that is told 404 at every request cannot defeat the ratio of who serves it. So an error that only one side has is kept
+without the other, and no span hangs in the air for it: what is the server's error is the client's, too, and the client's span
+is the one above.
 
 Only exporters of spans sample. Metrics, the terminal and JSON lines are told of every session.
 """
@@ -20,6 +24,7 @@ from typing import Final
 from clovisor_py.model.session import Outcome, Session
 from clovisor_py.tracing import ids
 from clovisor_py.tracing.context import decision
+from clovisor_py.tracing.spans import is_error
 
 SLOW_NS: Final = 1_000_000_000
 """A session that took so long is kept: longer than a broker lets a consumer wait for messages (500 ms), and than people do."""
@@ -33,8 +38,8 @@ RATIO: Final = "ratio"
 REASONS: Final = (ERROR, SLOW, CONTEXT, RATIO)
 """Why a session was kept, or (the last two) was not."""
 
-Ratio = Callable[[Session], float]
-"""Of the sessions of a session's pod, those that become spans where nothing else decides: from 0 to 1."""
+Ratio = Callable[[int], float]
+"""Of the sessions of an interface's pod, those that become spans where nothing else decides: from 0 to 1."""
 
 _ALL: Final = 1 << RANDOM_BITS
 _MASK: Final = _ALL - 1
@@ -50,7 +55,7 @@ class Sampled:
 
 def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS) -> tuple[bool, str]:
     """Whether it is kept, and why. Pure: the same session has the same answer everywhere. `ratio` is from 0 to 1."""
-    if session.failed:
+    if is_error(session):
         return True, ERROR
     if session.duration_ns >= slow_ns and not session.connection and session.outcome is not Outcome.ONE_WAY:
         return True, SLOW
@@ -61,10 +66,15 @@ def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS) -> tuple[boo
     if ratio >= 1.0:
         return True, RATIO
     trace_id = ids.trace_id(session) if trace is None else trace.trace_id
-    return trace_id & _MASK >= _ALL - round(ratio * _ALL), RATIO
+    return within(trace_id, ratio), RATIO
 
 
-def whole(_: Session) -> float:
+def within(trace_id: int, ratio: float) -> bool:
+    """Whether a trace is of those that a ratio (0 to 1) keeps."""
+    return trace_id & _MASK >= _ALL - round(ratio * _ALL)
+
+
+def whole(_: int) -> float:
     """The Ratio where nobody samples."""
     return 1.0
 
@@ -84,13 +94,13 @@ class Sampler:
 
     def keep(self, session: Session) -> bool:
         """Whether this session becomes a span."""
-        kept, why = verdict(session, self.ratio(session), self._slow_ns)
+        kept, why = verdict(session, self.ratio(session.interface), self._slow_ns)
         (self._kept if kept else self._left_out)[why] += 1
         return kept
 
-    def ratio(self, session: Session) -> float:
+    def ratio(self, interface: int) -> float:
         """A Ratio."""
-        return self.ratios.get(session.interface, self._ratio)
+        return self.ratios.get(interface, self._ratio)
 
     def ledger(self) -> Sampled:
         """The counts now."""

@@ -6,7 +6,7 @@ on the presence of such an attribute: they are in the first section of this page
 
 The parent: a client's span hangs below the span of the request for which its pod made the call (`caller_span`), else below
 the caller's own (the context that the request carried). A server's span hangs below the client's span of the same call where
-that exists (`peer_traced`), else below the context's, else it is a root.
+that exists (`peer_traced`, `peer_kept`), else below the context's, else it is a root.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ NAMESPACE: Final = "db.namespace"
 """Follows it too, where the operation is about it and nothing else."""
 HTTP_ERRORS: Final = {Side.SERVER: 500, Side.CLIENT: 400}
 """The lowest HTTP status that is an error: a 404 is the caller's mistake, not the server's."""
+CALLED_OFF: Final = "CANCEL"
+"""Status of an HTTP/2 exchange that the client broke off: no error of the server, as CANCELLED is none of a gRPC call."""
 GRPC_ERRORS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """Statuses of a gRPC call that are the server's error; to the client any but OK is one."""
 OTHER_METHOD: Final = "_OTHER"
@@ -61,8 +63,11 @@ def _name(session: Session) -> str:
     return f"{operation} {target}" if target else operation
 
 
-def _failed(session: Session) -> bool:
-    """The error rule: what is the caller's mistake is no error of the server. An RPC over HTTP has a status of its own."""
+def is_error(session: Session) -> bool:
+    """Whether its span is an error: what is the caller's mistake is none of the server.
+
+    An RPC over HTTP has a status of its own, and an HTTP exchange that was broken off after its status has another one.
+    """
     attributes = session.attributes
     if session.outcome not in (Outcome.OK, Outcome.ERROR):
         return session.failed
@@ -71,11 +76,19 @@ def _failed(session: Session) -> bool:
             return session.failed and session.status in GRPC_ERRORS
         return session.failed
     code = attributes.get("http.response.status_code")
-    return code >= HTTP_ERRORS[session.side] if isinstance(code, int) else session.failed
+    if isinstance(code, int) and code >= HTTP_ERRORS[session.side]:
+        return True
+    if isinstance(code, int) and code >= HTTP_ERRORS[Side.CLIENT] and session.status == str(code):
+        return False
+    return session.failed and not _called_off(session)
+
+
+def _called_off(session: Session) -> bool:
+    return session.side is Side.SERVER and session.status == CALLED_OFF and "http.request.method" in session.attributes
 
 
 def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:
-    """The URL that a client asked for, without its query; empty where it is not known."""
+    """The URL that a client asked for, with its query where that may be told; empty where it is not known."""
     path = attributes.get("url.path")
     if "http.request.method" not in attributes or not isinstance(path, str) or not path.startswith("/"):
         return ""
@@ -84,7 +97,8 @@ def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:
     authority = f"[{host}]" if ":" in host else host
     if port != DEFAULT_PORTS.get(scheme):
         authority += f":{port}"
-    return f"{scheme}://{authority}{path.partition('?')[0]}"
+    query = attributes.get("url.query")
+    return f"{scheme}://{authority}{path.partition('?')[0]}{f'?{query}' if query else ''}"
 
 
 # What holds for every session.
@@ -93,7 +107,7 @@ def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:
 def span_of(session: Session) -> Span:
     """The span of this session. Pure: the same session gives the same span, ids included."""
     context = session.trace or (contexts.read(session.propagation) if session.propagation else None)
-    error = _failed(session)
+    error = is_error(session)
     return Span(
         service=_service(session),
         name=_name(session),
@@ -117,7 +131,7 @@ def _service(session: Session) -> str:
 
 
 def _parent(session: Session, context: TraceContext | None) -> int:
-    if session.side is Side.SERVER and session.peer_traced and ids.shared(session):
+    if session.side is Side.SERVER and session.peer_traced and session.peer_kept and ids.shared(session):
         return ids.span_id(session, Side.CLIENT)
     return session.caller_span or (context.parent_id if context else 0)
 

@@ -72,11 +72,13 @@ def test_losses_of_the_engine_and_of_the_table_of_edges() -> None:
 
 def test_the_engines_losses_and_the_exporters() -> None:
     exporters = {"console:": Ledger(10, 4, {"reader gone": 6}, 0), "jsonl:x": Ledger(10, 10, {"failed": 0}, 0)}
-    told = report(engine={"orphan_responses": 2, "messages": 9}, exporters=exporters, shed_seconds=4, repairs=1)
+    engine = {"orphan_responses": 2, "messages": 9}
+    told = report(engine=engine, exporters=exporters, shed_seconds=4, blind_seconds=2.5, repairs=1)
     lines = _summary.lines(told)
     assert (
-        "  responses without a request 2 · captured less for 4.0 s to stay within the CPU share · filters put back 1" in lines
-    )
+        "  responses without a request 2 · captured less for 4.0 s to stay within the CPU share"
+        " · nothing was captured for 2.5 s: Clovisor did not run · filters put back 1"
+    ) in lines
     assert lines[-1] == "  console: got 4 of 10 sessions: its reader has gone"
     assert _summary.undelivered(told) == [], "who has seen enough misses nothing"
 

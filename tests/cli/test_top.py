@@ -13,10 +13,14 @@ from clovisor_py.cli import _agent
 from clovisor_py.cli import top as module
 from clovisor_py.cli._top import SORTS, ordered, table
 from clovisor_py.cli.top import COMMAND
-from clovisor_py.control_socket import VIEW, ControlSocket
+from clovisor_py.control_client import unreachable
+from clovisor_py.control_socket import VIEW, ControlSocket, Request
 from clovisor_py.errors import CaptureBroken, EnvironmentLacking, UsageError
+from clovisor_py.exporters._text import cells
+from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.metrics.red import Red
-from clovisor_py.metrics.view import By, Taken, lines, take
+from clovisor_py.metrics.taken import Taken, take
+from clovisor_py.metrics.view import By, Line, lines
 from clovisor_py.model.session import Outcome
 from clovisor_py.model.workload import Endpoint
 from clovisor_py.snapshot import as_json
@@ -50,7 +54,7 @@ class Agent:
         for one in self.next:
             self.red.add(one)
         self.now += 2.0
-        return as_json(take(self.red, None, 1.0)._replace(taken=self.now))
+        return as_json(take(self.red, None, 1.0)._replace(taken=self.now, clock=self.now))
 
 
 @pytest.fixture
@@ -112,6 +116,94 @@ def test_as_many_lines_as_there_is_room_for():
     shown = table(found, 3)
     assert len(shown) == 5
     assert click.unstyle(shown[-1]) == "… and 7 more, with 7.0 req/s"
+
+
+NAMES = [
+    ("frontend-web-application", "payment-gateway-service"),
+    ("前端网页应用程序", "支付网关服务支付网关服务支付网关服务"),
+    ("a", "b"),
+]
+
+
+def wide_lines(operation, hidden=0):
+    waited = Histogram()
+    waited.add(4_100_000)
+    return [
+        Line("shop", client, "pay", server, "postgresql", operation, 900 + at, 1, 2.0, waited, waited, 5, 5, hidden)
+        for at, (client, server) in enumerate(NAMES)
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 200])
+@pytest.mark.parametrize("operation", ["", "SELECT 客户地址和订单 customer_addresses_and_orders"])
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_no_line_is_wider_than_the_terminal(width, operation, hidden):
+    shown = [click.unstyle(line) for line in table(wide_lines(operation, hidden), 2, width, 7)]
+    assert max(map(cells, shown)) <= width
+    if width >= 80:
+        assert all("·cut" in line for line in shown[1:2]) is bool(hidden)
+        assert shown[1].split("  ")[-1 if not operation or width > 80 else -2].strip() == "4.1 ms", "numbers stay"
+
+
+def test_texts_give_way_to_numbers_the_longer_name_first():
+    shown = [click.unstyle(line) for line in table(wide_lines("SELECT customer_addresses_and_orders"), None, 100)]
+    assert shown == [
+        "CLIENT → SERVER              PROTOCOL    OPERATION      REQ/S    ERR     P50     P90     P99     RTT",
+        "shop/fronte… → pay/payment…  postgresql  SELECT custo…  450.0  0.1 %  4.1 ms  4.1 ms  4.1 ms  4.1 ms",
+        "shop/前端网… → pay/支付网…   postgresql  SELECT custo…  450.5  0.1 %  4.1 ms  4.1 ms  4.1 ms  4.1 ms",
+        "shop/a → pay/b               postgresql  SELECT custo…  451.0  0.1 %  4.1 ms  4.1 ms  4.1 ms  4.1 ms",
+    ]
+    assert table(wide_lines("SELECT t"), None, 200) == table(wide_lines("SELECT t")), "and nothing where there is room"
+
+
+def test_it_says_what_it_does_not_know(agent):
+    shown = [click.unstyle(line) for line in table(wide_lines("", 1), 4, 80, 1_500)]
+    assert [line.split("  ")[0] for line in shown[3:]] == [
+        "… and 1 more, with 451.0 req/s",
+        "·cut: part of it passed unseen; rates and errors are not exact",
+        "1,500 sessions are told as other: there is more than is kept apart",
+    ]
+    agent.next = [get(gap_bytes=9), get()]
+    assert ["·cut" in line for line in run(agent)[1:]] == [True, True]
+    [line] = map(json.loads, run(agent, "-o", "json"))
+    assert (line["calls"], line["hidden"], line["told_as_other"], line["seconds"]) == (2, 1, 0, 2.0)
+    assert line["time"].endswith("Z")
+
+
+def test_half_a_character_is_no_error(agent):
+    agent.next = [get(operation="GET \ud800", attributes={})]
+    assert json.loads(run(agent, "-o", "json", "--by", "rpc")[0])["operation"] == "GET \ud800"
+
+
+def test_an_agent_that_is_away_for_a_while_is_waited_for(agent, monkeypatch):
+    agent.next = [get()]
+    answers, asked = [None, OSError("gone"), OSError("gone"), None], module.ask
+
+    def ask(request, path):
+        if (error := answers.pop(0)) is not None:
+            raise unreachable(path, error)
+        return asked(request, path)
+
+    monkeypatch.setattr(module, "ask", ask)
+    found = run(agent, "--count", "1")
+    assert found[0].startswith("waiting up to 120 s for the agent to come back; no agent answers at ")
+    assert found[2].startswith("web → cart"), "said once, and then it goes on"
+    answers[:] = [None, OSError("gone")]
+    monkeypatch.setattr(module, "AWAY_S", 0.0)
+    with pytest.raises(EnvironmentLacking, match="no agent answers"):
+        run(agent, "--count", "1")
+
+
+def test_time_to_end_while_the_agent_is_away(agent, monkeypatch):
+    asked = iter([module.ask(Request(VIEW), Path(agent.path))])
+
+    def ask(request, path):
+        for answer in asked:
+            return answer
+        raise unreachable(path, OSError("gone"))
+
+    monkeypatch.setattr(module, "ask", ask)
+    assert len(run(agent, "--duration", "30ms")) == 1
 
 
 @pytest.mark.parametrize("sort", SORTS)

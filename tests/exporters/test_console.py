@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from clovisor_py.errors import ExportFailed, SinkGone
 from clovisor_py.exporters import console
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._screen import Screen
 from clovisor_py.exporters.console import PIPED_WIDTH, ConsoleSink, screen_for
@@ -32,7 +33,7 @@ class Terminal(io.StringIO):
 def test_the_header_comes_once():
     stream = io.StringIO()
     sink = sink_of(stream)
-    assert sink.export([session(), session()]) == 2
+    assert sink.export([session(), session()]) == Delivery(2)
     sink.export([session()])
     sink.close()
     assert [line.split()[0] for line in stream.getvalue().splitlines()].count("TIME") == 1
@@ -43,6 +44,13 @@ def test_json_has_no_header_and_one_object_a_line():
     stream = io.StringIO()
     sink_of(stream, "json").export([session(), session(resource="a\nb")])
     assert [json.loads(line)["resource"] for line in stream.getvalue().splitlines()] == ["/reviews/0", "a\nb"]
+
+
+def test_one_session_that_cannot_be_told_as_json_costs_no_other():
+    stream = io.StringIO()
+    delivery = sink_of(stream, "json").export([session(resource="/1"), session(attributes={"a": object()}), session()])
+    assert (delivery.sent, delivery.dropped) == (2, {"no line": 1})
+    assert [json.loads(line)["resource"] for line in stream.getvalue().splitlines()] == ["/1", "/reviews/0"]
 
 
 @given(st.lists(ANY_SESSION, max_size=4), st.sampled_from(console.FORMATS))
@@ -170,7 +178,7 @@ def test_a_call_between_traced_pods_is_one_line_for_people(form, lines):
     stream = io.StringIO()
     sink = sink_of(stream, form, wide=form == "wide")
     for one in both_ends():
-        assert sink.export([one]) == 1
+        assert sink.export([one]) == Delivery(1)
     assert len(stream.getvalue().splitlines()) == lines + (form != "json")
 
 

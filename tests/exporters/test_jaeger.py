@@ -4,10 +4,12 @@ import json
 import secrets
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
-from clovisor_py.errors import ExportFailed
+from clovisor_py.errors import ExportFailed, ExportInterrupted
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._worker import Worker
 from clovisor_py.exporters.jaeger import JaegerSink
@@ -43,11 +45,20 @@ class Data:
 
 def test_what_is_sent_arrives(agent):
     sink = open_sink(f"jaeger://127.0.0.1:{agent.getsockname()[1]}")
-    assert sink.export([session(), session(seq=7)]) == 2
+    assert sink.export([session(), session(seq=7)]) == Delivery(2)
     sink.close()
     batch = read(Data(agent.recv(70_000), 2))
     assert batch.process.serviceName == "web"
     assert {tag.key: tag.vStr for tag in batch.process.tags}["ip"] == "127.0.0.1"
+
+
+def test_what_the_operator_says_of_all_is_in_every_process_below_what_is_known(agent, monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,ip=no,k8s.pod.name=no")
+    sink = open_sink(f"jaeger://127.0.0.1:{agent.getsockname()[1]}")
+    sink.export([session()])
+    sink.close()
+    tags = {tag.key: tag.vStr for tag in read(Data(agent.recv(70_000), 1)).process.tags}
+    assert (tags["deployment.environment.name"], tags["ip"], tags.get("k8s.pod.name")) == ("test", "127.0.0.1", None)
 
 
 def test_an_absent_agent_is_noticed_with_the_first_datagram(nobody):
@@ -64,7 +75,7 @@ def test_an_agent_that_comes_back_is_used_again(nobody):
         sink.export([session()])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", nobody))
-        assert sink.export([session()]) == 1
+        assert sink.export([session()]) == Delivery(1)
         assert read(Data(agent.recv(70_000), 1)).spans[0].operationName == "GET"
     sink.close()
 
@@ -88,7 +99,7 @@ def test_a_host_with_two_addresses_is_tried_at_both(agent, monkeypatch):
     sink = JaegerSink("localhost", port)
     with pytest.raises(ExportFailed):
         sink.export([session()])
-    assert sink.export([session()]) == 1
+    assert sink.export([session()]) == Delivery(1)
     sink.close()
 
 
@@ -114,12 +125,14 @@ def test_a_datagram_that_is_too_long_is_refused_and_the_others_go(agent):
     """EMSGSIZE: trying again would not help, so it is counted, and nobody else waits for it."""
     sink = JaegerSink("127.0.0.1", agent.getsockname()[1], datagram_bytes=200_000)
     big = [session(seq=i, server_workload=pod("big"), attributes={f"k{n}": "x" * 4000 for n in range(7)}) for i in range(6)]
-    assert sink.export([*big, session()]) == 1
+    delivery = sink.export([*big, session()])
+    assert (delivery.sent, delivery.dropped) == (1, {"refused": 6})
+    assert "bytes are too long a datagram for the way to 127.0.0.1" in delivery.error
     assert read(Data(agent.recv(70_000), 1)).process.serviceName == "web"
     sink.close()
 
 
-def test_what_went_before_the_socket_failed_counts(agent, monkeypatch):
+def test_what_went_before_the_socket_failed_counts_and_the_rest_goes_later(agent, monkeypatch):
     sink = JaegerSink("127.0.0.1", agent.getsockname()[1])
     real, sent = sink._send, []
 
@@ -130,7 +143,54 @@ def test_what_went_before_the_socket_failed_counts(agent, monkeypatch):
         return real(data)
 
     monkeypatch.setattr(sink, "_send", send)
-    assert sink.export([session(server_workload=pod(name)) for name in ("a", "a", "b", "c")]) == 2
+    sessions = [session(server_workload=pod(name)) for name in ("a", "a", "b", "c")]
+    with pytest.raises(ExportInterrupted, match="unreachable") as caught:
+        sink.export(sessions)
+    assert (caught.value.sent, sink.settled(sessions)) == (2, Delivery(2))
+    monkeypatch.undo()
+    assert sink.export(sessions) == Delivery(4)
+    sink.close()
+    batches = [read(Data(data, data.count(b"span.kind"))) for data in (agent.recv(70_000) for _ in range(3))]
+    assert [(batch.process.serviceName, len(batch.spans)) for batch in batches] == [("a", 2), ("b", 1), ("c", 1)]
+
+
+def test_an_agent_that_is_away_for_a_moment_in_mid_batch_gets_the_rest(agent, monkeypatch):
+    """A restart: what it was not there for is tried again, and nothing else is."""
+    sink = JaegerSink("127.0.0.1", agent.getsockname()[1], datagram_bytes=2000)
+    real, sizes, away = sink._send, [], [3, 4]
+
+    def send(data):
+        sizes.append(len(data))
+        if len(sizes) in away:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return real(data)
+
+    monkeypatch.setattr(sink, "_send", send)
+    with Worker("jaeger:", sink, queue_limit=500, linger_s=0, pause_s=0.001) as worker:
+        worker.offer([session(seq=i) for i in range(100)])
+        while worker.ledger().waiting:
+            time.sleep(0.001)
+        ledger = worker.ledger()
+    assert (ledger.sent, sum(ledger.dropped.values())) == (100, 0)
+    assert "no Jaeger agent listens" in ledger.error
+    agent.setblocking(False)
+    got = 0
+    with suppress(BlockingIOError):
+        while True:
+            got += agent.recv(70_000).count(b"span.kind")
+    assert got == 100
+
+
+def test_one_session_that_cannot_be_told_costs_no_other(agent):
+    """Neither does what the library had finished of it go out with the next batch."""
+    sink = JaegerSink("127.0.0.1", agent.getsockname()[1])
+    bad = session(seq=99, attributes={5: "x"})
+    delivery = sink.export([session(seq=1), bad, session(seq=2), session(seq=3, start_ns="soon")])
+    assert (delivery.sent, delivery.dropped) == (2, {"no span": 2})
+    assert "cannot be told as a span" in delivery.error
+    assert agent.recv(70_000).count(b"span.kind") == 2
+    assert sink.export([session(seq=4)]) == Delivery(1)
+    assert agent.recv(70_000).count(b"span.kind") == 1
     sink.close()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clovisor_py.errors import ExportFailed, SinkGone, UsageError
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters.jsonl import JsonlSink
 from tests.support.sessions import session
@@ -17,7 +18,7 @@ def test_it_appends_and_every_batch_is_there_at_once(tmp_path):
     path = tmp_path / "sessions.jsonl"
     path.write_text('{"older":true}\n')
     sink = open_sink(f"jsonl:{path}")
-    assert sink.export([session(resource="/a"), session(resource="/b\nc")]) == 2
+    assert sink.export([session(resource="/a"), session(resource="/b\nc")]) == Delivery(2)
     assert [json.loads(text).get("resource") for text in path.read_text().splitlines()] == [None, "/a", "/b\nc"]
     sink.export([session()])
     assert len(path.read_text().splitlines()) == 4
@@ -68,6 +69,45 @@ def test_half_a_batch_is_taken_back(tmp_path, monkeypatch):
     assert len([json.loads(text) for text in path.read_text().splitlines()]) == 6
 
 
+def test_half_a_batch_that_cannot_be_taken_back_spoils_no_other_line(tmp_path, monkeypatch, caplog):
+    """A disk that fails altogether: half a line stays, and is ended before the next."""
+    path = tmp_path / "x"
+    sink = JsonlSink(path)
+    sink.export([session()])
+    real, written = os.write, []
+
+    def fail(*args):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda file, data: fail() if written else written.append(1) or real(file, data[:50]))
+        broken.setattr(os, "ftruncate", fail)
+        for _ in range(2):
+            with pytest.raises(ExportFailed, match=r"cannot write to .* make room"):
+                sink.export([session()] * 2)
+    assert "keeps a part" in caplog.text
+    for _ in range(2):
+        assert sink.export([session()] * 2) == Delivery(2)
+    sink.close()
+    lines = path.read_text().splitlines()
+    assert [len(lines[1]), len(lines)] == [50, 6]
+    assert len([json.loads(text) for text in lines if text != lines[1]]) == 5
+
+
+def test_one_session_that_cannot_be_told_costs_no_other(tmp_path):
+    path = tmp_path / "x"
+    endless = []
+    endless.append(endless)
+    bad = [session(attributes={"a": object()}), session(attributes={"a": endless}), session(start_ns=None)]
+    sink = JsonlSink(path)
+    delivery = sink.export([session(resource="/1"), *bad, session(resource="/2")])
+    assert (delivery.sent, delivery.dropped) == (2, {"no line": 3})
+    assert "a http session cannot be told as JSON" in delivery.error
+    assert sink.export([*bad]).sent == 0
+    sink.close()
+    assert [json.loads(text)["resource"] for text in path.read_text().splitlines()] == ["/1", "/2"]
+
+
 @pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND])
 def test_standard_output_that_is_a_file(tmp_path, monkeypatch, flags):
     """`> FILE` and `>> FILE`: what is there stays, and a full disk leaves no half of a line."""
@@ -76,7 +116,7 @@ def test_standard_output_that_is_a_file(tmp_path, monkeypatch, flags):
     with os.fdopen(os.open(path, os.O_WRONLY | flags), "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         sink = open_sink("jsonl:-")
-        assert sink.export([session()]) == 1
+        assert sink.export([session()]) == Delivery(1)
         kept = path.read_text()
         with monkeypatch.context() as full:
             real = os.write

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from clovisor_py.errors import ExportFailed, UsageError
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._fanout import open_urls
 from clovisor_py.exporters._later import Later
 
@@ -39,6 +40,18 @@ def test_it_is_opened_by_the_first_batch_that_can():
     assert made.batches == [["two"], ["three"]]
     later.close()
     assert made.closed
+
+
+def test_it_says_how_far_it_is_if_its_sink_can():
+    class Halfway(Taken):
+        def settled(self, sessions):
+            return Delivery(len(sessions) // 2)
+
+    for made, told in ((Taken(), None), (Halfway(), Delivery(1))):
+        later = Later(lambda made=made: made)
+        assert later.settled(["one", "two"]) is None, "nothing was opened yet"
+        later.export(["one"])
+        assert later.settled(["one", "two"]) == told
 
 
 def test_what_was_never_opened_is_not_closed():

@@ -7,18 +7,21 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 
 from clovisor_py import __version__
-from clovisor_py.errors import ExportInterrupted, UsageError
-from clovisor_py.exporters import _otlp_reply
-from clovisor_py.exporters._registry import open_sink
+from clovisor_py.errors import ExportFailed, ExportInterrupted, UsageError
+from clovisor_py.exporters import _otlp_reply, _otlp_settings
+from clovisor_py.exporters._otlp_http import HttpTransport
+from clovisor_py.exporters._otlp_settings import HTTP, Settings
+from clovisor_py.exporters._registry import open_sink, parse
 from clovisor_py.exporters._worker import Worker
-from clovisor_py.exporters.otlp import OtlpSink
+from clovisor_py.exporters.otlp import OtlpSink, transport_of
 from clovisor_py.tracing.spans import span_of
 from tests.support.otlp_receiver import (
     RECEIVERS,
@@ -106,6 +109,18 @@ def test_variables_alone_say_where(way, monkeypatch):
         sink = open_sink("otlp:")
         assert sink.export([session()]).sent == 1
         sink.close()
+
+
+def test_the_operators_attributes_are_in_every_resource(way, monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=t%C3%A9st,service.name=no")
+    with RECEIVERS[way]() as receiver, sink_to(way, receiver) as sink:
+        assert sink.export([session(), session(seq=7, server_workload=pod("db"))]).sent == 2
+    resources = [resource for resource, _ in receiver.spans]
+    assert [resource["service.name"] for resource in resources] == ["web", "db"]
+    assert {resource["deployment.environment.name"] for resource in resources} == {"tést"}
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "test")
+    with pytest.raises(UsageError, match=r"OTEL_RESOURCE_ATTRIBUTES .*\.$"):
+        open_sink(f"otlp+{way}://127.0.0.1")
 
 
 def test_partial_success_counts_what_was_rejected(way):
@@ -232,11 +247,18 @@ def test_nobody_there(way):
     sink.close()
 
 
-def test_a_name_that_nobody_knows(way):
-    sink = open_sink(f"otlp+{way}://no-such-host.invalid?timeout=5")
-    with pytest.raises(ExportInterrupted, match=r"no collector answers at no-such-host.invalid"):
-        sink.export([session()])
-    sink.close()
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70 + ".invalid"])
+def test_a_name_that_nobody_knows_is_said_at_once(way, host):
+    with pytest.raises(ExportFailed, match=rf"host {host} is not known .*; check the name"):
+        open_sink(f"otlp+{way}://{host}")
+
+
+def test_a_name_that_is_not_known_any_more(way):
+    settings = _otlp_settings.settings_of(parse(f"otlp+{way}://no-such-host.invalid?timeout=5"), {})
+    transport = transport_of(settings)
+    with pytest.raises(ExportInterrupted, match=r"host no-such-host.invalid is not known .*; check the name"):
+        transport.send(b"")
+    transport.close()
 
 
 def test_who_answers_too_slowly_is_waited_for_no_longer(way):
@@ -244,7 +266,7 @@ def test_who_answers_too_slowly_is_waited_for_no_longer(way):
     with RECEIVERS[way](script=[Answer(act=release.wait)]) as receiver, sink_to(way, receiver, "?timeout=0.2") as sink:
         sessions = [session()]
         began = time.monotonic()
-        with pytest.raises(ExportInterrupted, match="no collector answers"):
+        with pytest.raises(ExportInterrupted, match=r"no answer .* within 0.2 s .*OTEL_EXPORTER_OTLP_TIMEOUT in ms\)\.$"):
             sink.export(sessions)
         assert time.monotonic() - began < 5
         release.set()
@@ -264,7 +286,7 @@ def test_a_port_where_something_else_listens(way):
         thread = threading.Thread(target=chatter)
         thread.start()
         sink = open_sink(f"otlp+{way}://127.0.0.1:{server.getsockname()[1]}?timeout=1")
-        with pytest.raises(ExportInterrupted, match=r"no collector answers .*\.$"):
+        with pytest.raises(ExportInterrupted, match=r"something answers at .*, but no \w+ .*port \(mostly \d+\)\.$"):
             sink.export([session()])
         sink.close()
         stop.set()
@@ -278,6 +300,72 @@ def test_a_web_page_is_no_collector():
         delivery = sink.export([session()])
     assert delivery.dropped == {"refused": 1}
     assert "a web page is there" in delivery.error
+
+
+def trickle(begin, server, tls=None):
+    """Say `begin`, then a byte at a time for as long as somebody is there; how many were said."""
+    peer, _ = server.accept()
+    said = 0
+    with suppress(OSError), tls.wrap_socket(peer, server_side=True) if tls else peer as peer:
+        peer.recv(65536)
+        peer.sendall(begin)
+        while said < 3000:
+            time.sleep(0.01)
+            peer.sendall(b"1")
+            said += 1
+    return said
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nX-A: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_who_answers_a_byte_at_a_time_is_waited_for_no_longer(begin, tls, files):
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        said = pool.submit(trickle, begin, server, files.context("server") if tls else None)
+        more = f"&ca={files.file('ca.pem')}" if tls else ""
+        sink = open_sink(f"{'otlps' if tls else 'otlp'}+http://127.0.0.1:{server.getsockname()[1]}?timeout=0.3{more}")
+        with pytest.raises(ExportInterrupted, match=r"no answer .*timed out"):
+            sink.export([session()])
+        sink.close()
+        assert said.result() < 3000
+
+
+def test_who_reads_nothing_is_waited_for_no_longer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = HttpTransport(Settings(HTTP, *server.getsockname(), timeout_s=0.2))
+        with pytest.raises(ExportInterrupted, match="timed out"):
+            transport.send(bytes(1 << 24))
+
+
+def test_a_dead_address_leaves_time_for_the_next(monkeypatch):
+    with http_receiver() as receiver, socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+        dead.listen(0)
+        full = [socket.socket() for _ in range(3)]  # nobody accepts these, so further ones get no answer
+        for each in full:
+            each.setblocking(False)
+            each.connect_ex(dead.getsockname())
+        places = [dead.getsockname(), ("127.0.0.1", receiver.port)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+        with monkeypatch.context() as patched, sink_to("http", receiver, "?timeout=2") as sink:
+            patched.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            assert sink.export([session()]).sent == 1
+        for each in full:
+            each.close()
+
+
+def test_a_user_agent_of_ones_own_is_the_only_one(way, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "User-Agent=mine")
+    with RECEIVERS[way]() as receiver, sink_to(way, receiver) as sink:
+        assert sink.export([session()]).sent == 1
+    assert receiver.metadata[0]["user-agent"].split(" ")[0] == "mine"
+    assert __version__ not in receiver.metadata[0]["user-agent"]
 
 
 def test_an_answer_without_end_is_not_read_to_its_end():
@@ -469,7 +557,7 @@ def test_only_those_pay_who_use_it():
 
 
 def test_a_sink_starts_without_its_collector():
-    sink = open_sink("otlp+http://no-such-host.invalid")
+    sink = open_sink(f"otlp+http://127.0.0.1:{free_port()}")
     assert isinstance(sink, OtlpSink)
     sink.close()
 

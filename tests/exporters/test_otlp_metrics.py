@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from clovisor_py.exporters._otlp_metrics import MetricsEncoder, named
+from clovisor_py.exporters._otlp_points import LEARNT
+from clovisor_py.kernel.pod_usage import Traffic, Usage
 from clovisor_py.metrics._families import FAMILIES
 from clovisor_py.metrics.exposition import Exposition
 from clovisor_py.metrics.red import Red
+from clovisor_py.metrics.routes import FANOUT, NAME
 from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.model.session import Outcome, Side, TraceContext
 from clovisor_py.tracing import ids
@@ -97,7 +101,7 @@ def theirs(families):
 
 
 def test_it_says_what_the_page_says():
-    families = list(exposition(*SESSIONS).families())
+    families = list(exposition(*SESSIONS).pushed())
     pairs = told(families)
     assert samples(pairs) == theirs(families)
     for metric, _ in pairs:
@@ -112,7 +116,10 @@ def test_it_says_what_the_page_says():
 def test_sessions_are_as_many_as_on_the_page():
     made = exposition(*SESSIONS)
     page = theirs(read_text(made.render()[0].decode()))
-    pushed = samples(told(made.families()))
+    pushed = {
+        (name, frozenset((key, value) for key, value in labels if "." not in key)): value
+        for (name, labels), value in samples(told(made.pushed())).items()
+    }
     for name in ("clovisor_calls_total", "http_server_request_duration_seconds_count", "clovisor_calls_failed_total"):
         counts = {key: value for key, value in page.items() if key[0] == name}
         assert counts and counts == {key: value for key, value in pushed.items() if key[0] == name}
@@ -121,13 +128,13 @@ def test_sessions_are_as_many_as_on_the_page():
 
 @given(st.lists(ANY_SESSION, max_size=5))
 def test_whatever_was_on_the_wire_is_told(sessions):
-    families = list(exposition(*sessions).families())
+    families = list(exposition(*sessions).pushed())
     assert samples(told(families)) == theirs(families)
 
 
 @given(st.integers(300, 5000))
 def test_requests_are_bounded_and_nothing_is_lost(limit):
-    families = list(exposition(*SESSIONS).families())
+    families = list(exposition(*SESSIONS).pushed())
     requests = encoder(request_bytes=limit).requests(families, BEGAN)
     assert all(len(request.body) <= limit or request.points == 1 for request in requests)
     assert samples([pair for found in messages(requests) for pair in found]) == theirs(families)
@@ -163,10 +170,36 @@ def test_durations_have_the_conventions_names():
     }
 
 
+def test_durations_have_the_conventions_attributes_beside_ours():
+    [(_, point)] = [pair for pair in told(exposition(SESSIONS[1]).pushed()) if pair[0].name == "http.server.request.duration"]
+    own = attributes(point.attributes)
+    assert own.items() >= {"server": "web", "protocol": "http", "operation": "GET /reviews/{id}", "status_class": "5xx"}.items()
+    assert {key: value for key, value in own.items() if "." in key} == {
+        "http.request.method": "GET",
+        "http.route": "/reviews/{id}",
+        "url.scheme": "http",
+        "error.type": "5xx",
+    }
+
+
+def test_pods_are_called_as_in_the_conventions():
+    usage = {"read": lambda uids: {"u1": Usage(1.5, 1000, 700, 2, 4100, 101)}, "beyond": 0}
+    usage["traffic"] = lambda: {"veth3f2a": Traffic(5000, 6, 7, 100, 2, 3)}
+    made = Exposition(Red, lambda: snapshot(traced()), usage=SimpleNamespace(**usage))
+    found = {}
+    for metric, point in told(made.pushed()):
+        if metric.name.startswith("k8s."):
+            found.setdefault(metric.name, []).append(attributes(point.attributes))
+    own = {"k8s.namespace.name": "shop", "k8s.pod.name": "cart-7d9f"}
+    assert found.pop("k8s.pod.network.io") == [own | {"network.io.direction": way} for way in ("receive", "transmit")]
+    assert found["k8s.pod.cpu.time"] == found["k8s.pod.memory.usage"] == [own]
+    assert all(one.keys() <= own.keys() | {"network.io.direction"} for each in found.values() for one in each)
+
+
 def test_exemplars_are_traces():
     own = TraceContext(0xABC, 1, "traceparent", sampled=True)
     slow = session(duration_ns=30_000_000, trace=own)
-    pairs = told(exposition(session(duration_ns=4_100_000), slow).families())
+    pairs = told(exposition(session(duration_ns=4_100_000), slow).pushed())
     [point] = [point for metric, point in pairs if metric.name == "http.server.request.duration"]
     found = {one.trace_id.hex(): one for one in point.exemplars}
     assert set(found) == {f"{ids.trace_id(session()):032x}", f"{0xABC:032x}"}
@@ -197,6 +230,40 @@ def test_since_when_a_stream_counts():
     assert starts(told, [counter(2), counter(1, label="b")], at[4]) == {"a": at[3], "b": at[2]}
     assert starts(told, [counter(2)], at[5]) == {"a": at[3]}
     assert starts(told, [counter(2), counter(9, label="b")], at[6]) == {"a": at[3], "b": at[5]}
+
+
+def test_what_was_told_under_other_templates_is_not_told_twice():
+    red, began = Red(addresses=False), BEGAN
+    made = Exposition(lambda: red, lambda: snapshot(traced()))
+    told, words = encoder(), [f"w{chr(97 + number)}" for number in range(FANOUT + 2)]
+
+    def get(word, **more):
+        red.add(session(resource=f"/{word}", attributes={"http.request.method": "GET", "url.path": f"/{word}"}, **more))
+
+    def push(minute):
+        requests, found = told.requests(made.pushed(), began + minute * MINUTE), {}
+        for metric, point in (pair for each in messages(requests) for pair in each):
+            own = attributes(point.attributes)
+            if metric.name in ("clovisor.calls", "http.server.request.duration"):
+                value = point.count if metric.WhichOneof("data") == "histogram" else point.as_double
+                key = metric.name.split(".")[0], own["operation"], own["status_class"]
+                found[key] = (point.start_time_unix_nano - began) // MINUTE, value
+        return found
+
+    for word in words[:FANOUT]:
+        get(word)
+    assert push(1)["clovisor", "GET /wa", "2xx"] == (0, 1)
+    get(words[FANOUT])
+    get(words[FANOUT], status="503", outcome=Outcome.ERROR)
+    assert push(2) == {
+        ("clovisor", "GET /{name}", "2xx"): (2, FANOUT + 1),
+        ("http", "GET /{name}", "2xx"): (2, FANOUT + 1),
+        ("clovisor", "GET /{name}", "5xx"): (1, 1),
+        ("http", "GET /{name}", "5xx"): (1, 1),
+    }, "what none had told before began with the push before"
+    get(words[FANOUT + 1])
+    assert push(3)["clovisor", "GET /{name}", "2xx"] == (2, FANOUT + 2)
+    assert LEARNT == NAME
 
 
 def test_what_somebody_else_counts_begins_when_it_is_first_seen():

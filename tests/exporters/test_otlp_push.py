@@ -93,6 +93,15 @@ def test_it_comes_again_and_again_and_at_the_end(way):
         assert receiver.metadata[0]["path"] == "/v1/metrics"
 
 
+def test_the_operators_attributes_are_below_the_agents_own(way):
+    said = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test,k8s.pod.name=clovisor-x,service.name=no"}
+    with RECEIVERS[way](signal=METRICS) as receiver, pushing(f"otlp+{way}://127.0.0.1:{receiver.port}", environ=said):
+        pass
+    resource = attributes(receiver.requests[0].resource_metrics[0].resource.attributes)
+    assert (resource["deployment.environment.name"], resource["service.name"]) == ("test", "clovisor")
+    assert resource["k8s.pod.name"] == "clovisor-x"
+
+
 def test_a_short_life_is_told_too(way):
     with RECEIVERS[way](signal=METRICS) as receiver:
         with pushing(f"otlp+{way}://127.0.0.1:{receiver.port}", environ={}) as push:
@@ -222,3 +231,20 @@ def test_each_push_is_told_by_its_own_thread():
 def test_what_makes_no_sense_is_said_at_once(url, environ, said):
     with pytest.raises(UsageError, match=said):
         open_push(url, "n1", two_points, environ)
+
+
+def test_the_cost_of_a_push_is_known_while_it_goes_on():
+    burnt, go_on = threading.Event(), threading.Event()
+
+    def tell():
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+        burnt.set()
+        assert go_on.wait(PATIENCE_S)
+        return two_points()
+
+    with RECEIVERS["http"](signal=METRICS) as receiver, pushing(f"otlp+http://127.0.0.1:{receiver.port}", tell) as push:
+        assert burnt.wait(PATIENCE_S)
+        assert push.cpu_s >= 0.05
+        go_on.set()

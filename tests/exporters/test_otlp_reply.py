@@ -56,6 +56,18 @@ def test_retry_after_a_date():
     assert retry_after_s(format_datetime(soon - timedelta(days=1))) == 0
 
 
+@pytest.mark.parametrize(
+    "header", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999999999", ",", "1.5"]
+)
+def test_a_date_that_is_none_is_no_wish(header):
+    assert retry_after_s(header) == 0
+
+
+@given(st.text("0123456789 ,:+-JanMonGT", max_size=40))
+def test_any_retry_after_is_read(header):
+    assert retry_after_s(header) >= 0
+
+
 def test_others_words_are_one_bounded_line_that_no_terminal_obeys():
     assert remark(b"a\n\x1b[31mb\xff") == "a \\x1b[31mb\ufffd"
     assert len(remark("x" * 10_000)) == _otlp_reply.REMARK_CHARS

@@ -42,6 +42,8 @@ def test_urls(url, place):
         ({"ENDPOINT": "http://c"}, (HTTP, "c", 80, "/v1/traces", False)),
         ({"TRACES_ENDPOINT": "http://t:1/x", "ENDPOINT": "http://c"}, (HTTP, "t", 1, "/x", False)),
         ({"TRACES_ENDPOINT": "http://t:1"}, (HTTP, "t", 1, "/", False)),
+        ({"ENDPOINT": "http://c:1/base/?key=a b&x=%20?"}, (HTTP, "c", 1, "/base/v1/traces?key=a%20b&x=%20?", False)),
+        ({"TRACES_ENDPOINT": "http://t:1?key=a"}, (HTTP, "t", 1, "/?key=a", False)),
         ({"TRACES_ENDPOINT": " ", "ENDPOINT": "http://c:5"}, (HTTP, "c", 5, "/v1/traces", False)),
         ({"PROTOCOL": "grpc", "ENDPOINT": "http://c"}, (GRPC, "c", 4317, "/v1/traces", False)),
         ({"PROTOCOL": "grpc", "ENDPOINT": "c:7"}, (GRPC, "c", 7, "/v1/traces", True)),
@@ -115,7 +117,7 @@ def test_certificates():
 def test_a_mistake_in_the_url_is_one_sentence(url):
     with pytest.raises(UsageError, match=r"\.$") as caught:
         made(url)
-    assert url in str(caught.value)
+    assert f"'{url.partition('://')[0].partition(':')[0]}:" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,8 @@ def test_a_mistake_in_the_url_is_one_sentence(url):
         ("ENDPOINT", "http://user:secret@h"),
         ("ENDPOINT", "http://h:x"),
         ("TRACES_ENDPOINT", "http://[::1"),
+        ("ENDPOINT", "http://user:secret/x@h"),
+        ("ENDPOINT", "http://h:99999/?key=secret"),
         ("COMPRESSION", "zstd"),
         ("TIMEOUT", "soon"),
         ("TIMEOUT", "-1"),
@@ -144,6 +148,13 @@ def test_a_mistake_in_a_variable_names_it_and_keeps_its_secret(name, value):
         made("otlp:", **{name: value})
     assert E + name in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_query_is_not_for_grpc_and_shown_nowhere():
+    with pytest.raises(UsageError, match=rf"{E}ENDPOINT has a query.*\.$") as caught:
+        made("otlp+grpc:", ENDPOINT="http://c?key=secret")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(made("otlp+http:", ENDPOINT="http://c?key=secret"))
 
 
 def test_the_forms_are_in_the_help():

@@ -1,6 +1,7 @@
 """Requests, read back by opentelemetry-proto."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,6 @@ def test_everything_arrives():
         "k8s.pod.name": "web-7d-x1",
         "k8s.pod.uid": "u-1",
         "k8s.container.name": "nginx",
-        "k8s.service.name": "front",
         "k8s.deployment.name": "web",
     }
     ours = span_of(told)
@@ -56,6 +56,7 @@ def test_everything_arrives():
     assert span.status.code == Status.STATUS_CODE_ERROR
     assert attributes(span.attributes) == {k: v for k, v in ours.attributes.items() if k not in resource}
     assert span.dropped_attributes_count == 0
+    assert attributes(span.attributes)["k8s.service.name"] == "front"
 
 
 def test_a_root_has_no_parent_and_a_success_no_status():
@@ -73,7 +74,7 @@ def test_what_the_application_did_not_sample_says_so():
 def test_the_tracestate_goes_with_it_to_both():
     told = session(trace=TraceContext(1, 2, "traceparent", state="a=1,b=é"))
     [(_, span)] = encoded(told)
-    [datagram] = ThriftEncoder(TAGS).datagrams([span_of(told)])
+    [datagram], _ = ThriftEncoder(TAGS).datagrams([span_of(told)])
     assert span.trace_state == tags_of(read(datagram).spans[0])["w3c.tracestate"] == "a=1,b=é"
 
 
@@ -87,7 +88,7 @@ def test_our_scope_is_named():
 def test_any_session_is_told_as_jaeger_is_told_it(told):
     """The same names, the same content: what OTLP says of a workload once, Thrift says with each span."""
     [(resource, span)] = encoded(told)
-    [datagram] = ThriftEncoder(TAGS).datagrams([span_of(told)])
+    [datagram], _ = ThriftEncoder(TAGS).datagrams([span_of(told)])
     batch = read(datagram)
     [theirs] = batch.spans
     said = resource | attributes(span.attributes)
@@ -173,6 +174,23 @@ def test_one_resource_a_workload():
     for number, group in enumerate(groups):
         ids = [span_of(one).span_id.to_bytes(8, "big") for one in sessions[number::3]]
         assert [span.span_id for span in group.scope_spans[0].spans] == ids
+
+
+def test_a_pod_is_one_resource_through_whatever_service_it_is_called():
+    called = ("front", "canary", "")
+    [request], _ = Encoder().requests([session(server_workload=replace(WEB, service=name)) for name in called])
+    [group] = ExportTraceServiceRequest.FromString(request.body).resource_spans
+    spans = [attributes(span.attributes) for span in group.scope_spans[0].spans]
+    assert tuple(span.get("k8s.service.name", "") for span in spans) == called
+
+
+def test_what_the_operator_says_of_all_is_in_every_resource_below_what_is_known():
+    of_all = {"deployment.environment.name": "test", "service.name": "no", "url.path": "/reviews/0"}
+    told = session(server_workload=WEB), session(seq=7, server_workload=None)
+    before, after = encoded(*told), encoded(*told, encoder=Encoder(of_all=of_all))
+    for (resource, span), (more, same) in zip(before, after, strict=True):
+        assert more == of_all | resource
+        assert same == span
 
 
 def test_a_workload_that_is_not_known_is_its_address():

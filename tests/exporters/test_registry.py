@@ -45,6 +45,20 @@ def test_urls_are_taken_apart(url, parts):
         "jaeger://host:x",
         "jaeger://[::1",
         "jaeger://user:secret@host",
+        "jaeger://user:secret@host:99999",
+        "jaeger://user:secret@[::1",
+        "jaeger://user:secret/secret@host",
+        "jaeger://user:sec@secret@host",
+        "https://user:secret@host/x",
+        "user:secret@host",
+        "secret@host",
+        "https://host/secret?token=secret",
+        "jaeger://host/secret",
+        "jaeger://host?token=secret",
+        "otlp+http://host:99999/secret?token=secret",
+        "otlp+http://host?token=secret",
+        "otlp+http://host?timeout=secret",
+        "otlp+http:secret",
         "jaeger://host/path",
         "jsonl:",
         "jsonl://host/file",
@@ -60,8 +74,24 @@ def test_a_mistake_is_one_sentence_that_says_what_to_write(url):
     sentence = str(caught.value)
     assert sentence.endswith(".")
     assert "\n" not in sentence
-    assert any(known in sentence for known in ("console:", "jsonl:", "jaeger://", "port"))
+    assert any(known in sentence for known in ("console:", "jsonl:", "jaeger://", "otlp", "port"))
     assert "secret" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host:1/x?y", "'https://host:1'"),
+        ("https://me@host", "'https://…@…'"),
+        ("jaeger://host:65536/x", "'jaeger://host:65536'"),
+        ("otlp+grpc://[::1]:9/x", "'otlp+grpc://[::1]:9'"),
+        ("otlp+http:x", "'otlp+http:'"),
+    ],
+)
+def test_a_mistake_names_scheme_and_host(url, shown):
+    with pytest.raises(UsageError) as caught:
+        open_sink(url)
+    assert shown in str(caught.value)
 
 
 class Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import os
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from clovisor_py.errors import ExportFailed, UsageError
-from clovisor_py.exporters import _json, _rotation
+from clovisor_py.errors import ExportFailed, ExportInterrupted, UsageError
+from clovisor_py.exporters import _json, _rotation, jsonl
+from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._rotation import LEAST_BYTES, Plan, size
 from clovisor_py.exporters.jsonl import JsonlSink
 from tests.support.sessions import session
@@ -49,7 +51,7 @@ def numbers(path: Path) -> list[int]:
 
 def write(sink: JsonlSink, batches: int, start: int = 0) -> None:
     for number in range(batches):
-        assert sink.export(batch(start + number * BATCH)) == BATCH
+        assert sink.export(batch(start + number * BATCH)) == Delivery(BATCH)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -80,12 +82,65 @@ def test_the_oldest_goes(tmp_path, keep, packed):
     assert len(files(path)) == keep + 1
 
 
-def test_a_batch_that_is_longer_than_a_file_is_written_whole(tmp_path):
-    sink = JsonlSink(tmp_path / "x", Plan(limit(0.5), keep=9))
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_batch_that_is_longer_than_a_file_fills_several(tmp_path, packed):
+    path = tmp_path / "x"
+    sink = JsonlSink(path, Plan(limit(0.3), keep=50, gzip=packed))
     write(sink, 4)
     sink.close()
-    assert len(files(tmp_path / "x")) == 4
-    assert numbers(tmp_path / "x") == list(range(4 * BATCH))
+    assert len(files(path)) >= 12
+    assert all(one.stat().st_size <= limit(0.3) for one in files(path))
+    assert numbers(path) == list(range(4 * BATCH))
+
+
+def test_a_line_that_is_longer_than_a_file_is_written_whole(tmp_path):
+    sink = JsonlSink(tmp_path / "x", Plan(10, keep=50))
+    write(sink, 2)
+    sink.close()
+    assert len(files(tmp_path / "x")) == 2 * BATCH
+    assert numbers(tmp_path / "x") == list(range(2 * BATCH))
+
+
+def test_what_is_left_of_a_batch_when_the_disk_is_full_is_written_by_the_next_attempt(tmp_path, monkeypatch):
+    path, one, write_ = tmp_path / "x", batch(0), os.write
+    sink = JsonlSink(path, Plan(limit(0.3), keep=50))
+    writes = 0
+
+    def full_at_the_third(file, data):
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_(file, data)
+
+    monkeypatch.setattr(jsonl.os, "write", full_at_the_third)
+    with pytest.raises(ExportInterrupted) as interrupted:
+        sink.export(one)
+    assert 0 < interrupted.value.sent < BATCH
+    assert sink.settled(one) == Delivery(interrupted.value.sent)
+    assert sink.export(one) == Delivery(BATCH)
+    sink.close()
+    assert numbers(path) == list(range(BATCH))
+
+
+@pytest.mark.parametrize("plan", [None, Plan(limit(2.5), keep=9)])
+def test_who_moves_the_file_away_gets_a_new_one(tmp_path, plan):
+    """As logrotate does: nothing is told to the process."""
+    path = tmp_path / "x"
+    sink = JsonlSink(path, plan)
+    write(sink, 1)
+    path.rename(tmp_path / "moved")
+    write(sink, 1, BATCH)
+    sink.close()
+    assert (numbers(tmp_path / "moved"), numbers(path)) == (list(range(BATCH)), list(range(BATCH, 2 * BATCH)))
+
+
+def test_what_holds_something_else_is_not_appended_to(tmp_path):
+    path = tmp_path / "x.pcap"
+    path.write_bytes(b"\n\r\r\n")
+    with pytest.raises(UsageError, match=r"x\.pcap' holds something else than JSON lines; give jsonl: another file\.$"):
+        JsonlSink(path)
+    assert path.read_bytes() == b"\n\r\r\n"
 
 
 def test_it_goes_on_where_another_run_ended(tmp_path):
@@ -196,13 +251,13 @@ def test_a_file_that_somebody_moved_away_is_not_moved_again(tmp_path):
 def test_who_rotates_is_alone(tmp_path):
     path = tmp_path / "x"
     plain, other = JsonlSink(path), JsonlSink(path)
-    with pytest.raises(ExportFailed, match=r"written by another process.*\.$"):
+    with pytest.raises(ExportFailed, match=r"written by somebody else.*\.$"):
         JsonlSink(path, Plan(LEAST_BYTES))
     plain.close()
     other.close()
     rotating = JsonlSink(path, Plan(limit(1.5)))
     write(rotating, 3)
-    with pytest.raises(ExportFailed, match=r"rotated by another process.*\.$"):
+    with pytest.raises(ExportFailed, match=r"rotated by somebody else.*\.$"):
         JsonlSink(path)
     rotating.close()
     JsonlSink(path).close()
@@ -216,6 +271,45 @@ def test_a_link_is_followed(tmp_path):
     sink.close()
     assert (tmp_path / "link").is_symlink()
     assert numbers(tmp_path / "there" / "x") == list(range(3 * BATCH))
+
+
+@pytest.mark.parametrize("plan", [None, Plan(limit(2.5), keep=9)])
+def test_who_comes_while_another_rotates_does_not_write_to_a_full_file(tmp_path, monkeypatch, plan):
+    """Between its opening and its locking the file got another name, and may be compressed and deleted."""
+    path, first = tmp_path / "x", JsonlSink(tmp_path / "x", Plan(limit(1.5), keep=9, gzip=True))
+    write(first, 1)
+    real = _rotation.lock
+
+    def late(file: int, *, alone: bool) -> bool:
+        monkeypatch.undo()
+        write(first, 1, BATCH)
+        return real(file, alone=alone)
+
+    monkeypatch.setattr(_rotation, "lock", late)
+    with pytest.raises(ExportFailed, match="by somebody else"):
+        JsonlSink(path, plan)
+    first.close()
+    assert numbers(path) == list(range(2 * BATCH))
+
+
+def test_who_comes_while_a_file_is_moved_away_writes_to_the_new_one(tmp_path, monkeypatch):
+    path, real = tmp_path / "x", _rotation.lock
+    monkeypatch.setattr(
+        _rotation, "lock", lambda file, alone: real(file, alone=alone) and (path.rename(tmp_path / "y"), monkeypatch.undo())
+    )
+    sink = JsonlSink(path)
+    write(sink, 1)
+    sink.close()
+    assert (tmp_path / "y").stat().st_size == 0
+    assert numbers(path) == list(range(BATCH))
+
+
+def test_a_file_system_that_gives_no_file_the_same_number_twice_is_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(_rotation, "same", lambda file, path: False)
+    sink = JsonlSink(tmp_path / "x")
+    write(sink, 1)
+    sink.close()
+    assert numbers(tmp_path / "x") == list(range(BATCH))
 
 
 ENDLESS = """

@@ -1,5 +1,5 @@
 import re
-from datetime import timezone
+from datetime import timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -199,3 +199,12 @@ def test_a_long_map_says_what_it_leaves_out():
     lines = service_map_lines(calls)
     assert len(lines) == 1 + _screen.MAP_ROWS + 1
     assert lines[-1] == "… and 60 more, with 60 calls"
+
+
+@pytest.mark.parametrize("hours", [-12, 0, 14])
+@pytest.mark.parametrize("time_ns", [(1 << 64) * 10**9, -(1 << 80)])
+def test_a_time_that_no_year_has_is_told_in_any_zone(hours, time_ns):
+    """A capture file may say anything."""
+    tz = timezone(timedelta(hours=hours))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", _screen.day_of(time_ns, tz))
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", session_line(session(start_ns=time_ns), Screen(tz=tz)))

@@ -51,7 +51,7 @@ def tags_of(thing):
 
 
 def encoded(*spans):
-    return [read(datagram) for datagram in Encoder(TAGS).datagrams(spans)]
+    return [read(datagram) for datagram in Encoder(TAGS).datagrams(spans)[0]]
 
 
 def test_everything_arrives():
@@ -75,6 +75,25 @@ def test_a_client_says_so_and_a_root_has_no_parent():
 def test_times_are_right_to_the_microsecond(start, duration):
     [batch] = encoded(span(start_ns=start, duration_ns=duration))
     assert (batch.spans[0].startTime, batch.spans[0].duration) == (start // 1000, duration // 1000)
+
+
+@pytest.mark.parametrize(("time", "told"), [(-(1 << 80), 0), (-1, 0), ((1 << 64) * 10**9, (1 << 63) // 1000)])
+def test_a_time_that_is_none_is_the_nearest_that_is(time, told):
+    """Floating seconds are that exact only near the present."""
+    [batch] = encoded(span(start_ns=time), span(duration_ns=time))
+    assert batch.spans[0].startTime == pytest.approx(told, rel=1e-9)
+    assert batch.spans[1].duration == pytest.approx(told, rel=1e-9)
+
+
+def test_one_that_cannot_be_encoded_is_in_no_datagram_then_or_later():
+    encoder = Encoder(TAGS)
+    bad = [span(span_id=2, attributes={5: "x"}), span(span_id=3, service=None), span(span_id="four")]
+    [datagram], fault = encoder.datagrams([span(span_id=1), *bad, span(span_id=5)])
+    assert [one.spanId for one in read(datagram).spans] == [1, 5]
+    assert "cannot be told as a span" in fault
+    assert encoder.datagrams(bad)[0] == []
+    [datagram], fault = encoder.datagrams([span(span_id=6)])
+    assert ([one.spanId for one in read(datagram).spans], fault) == ([6], "")
 
 
 @given(st.lists(st.builds(span, service=ANY_TEXT, name=ANY_TEXT, attributes=ATTRIBUTES), max_size=5))
@@ -121,7 +140,7 @@ def test_a_span_always_fits_and_says_what_it_left_out(attributes):
 
 def test_datagrams_are_filled_to_the_byte_and_never_over_it():
     spans = [span(span_id=i, attributes={"text": "x" * (i * 37 % 3000)}) for i in range(1, 1000)]
-    datagrams = list(Encoder(TAGS).datagrams(spans))
+    datagrams = Encoder(TAGS).datagrams(spans)[0]
     assert [one.spanId for datagram in datagrams for one in read(datagram).spans] == list(range(1, 1000))
     assert all(len(datagram.data) > DATAGRAM_BYTES - 3200 for datagram in datagrams[:-1])
 
@@ -144,9 +163,9 @@ def test_a_service_without_a_name_has_one():
 def test_tracers_are_bounded_and_come_back():
     encoder = Encoder(TAGS)
     for i in range(SERVICES + 20):
-        assert len(list(encoder.datagrams([span(service=f"s{i}")]))) == 1
+        assert len(encoder.datagrams([span(service=f"s{i}")])[0]) == 1
     assert len(encoder._tracers) == SERVICES
-    [datagram] = encoder.datagrams([span(service="s0")])
+    [datagram], _ = encoder.datagrams([span(service="s0")])
     assert read(datagram).process.serviceName == "s0"
 
 

@@ -1,6 +1,7 @@
 """The worker, without a clock: sinks that wait for the test, and a test that waits for the counts."""
 
 import logging
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -378,3 +379,112 @@ def test_a_pause_that_the_receiver_asks_for_ends_with_the_worker():
         ledger = made.close(deadline_s=60)
     assert lost(ledger) == {"failed": 1}
     assert sink.closed == 1
+
+
+class Halfway(Stuck):
+    """Delivers some of what it was given, and says so, before it hangs."""
+
+    def settled(self, sessions):
+        return Delivery(2, {"too old": 1}) if sessions else None
+
+
+@pytest.mark.parametrize("sink", [Halfway(), Stuck()])
+def test_what_a_stuck_sink_had_delivered_is_not_lost(sink, caplog):
+    with worker(sink, batch=5, linger_s=3600) as made:
+        made.offer([ONE] * 12)
+        sink.entered.wait()
+        ledger = made.close(deadline_s=0.01)
+        assert balanced(ledger)
+        assert (ledger.sent, lost(ledger)) == (
+            (2, {"too old": 1, "stopped": 9}) if type(sink) is Halfway else (0, {"stopped": 12})
+        )
+        sink.release.set()
+        made._thread.join()
+        assert made.ledger() == ledger
+
+
+def test_what_an_interrupted_attempt_had_delivered_is_not_lost_when_the_next_hangs():
+    class Once(Stuck):
+        def export(self, sessions):
+            if not self.script:
+                return super().export(sessions)
+            raise self.script.pop()
+
+    sink = Once()
+    sink.script.append(ExportInterrupted("busy.", sent=2))
+    with worker(sink, batch=5, linger_s=3600) as made:
+        made.offer([ONE] * 5)
+        sink.entered.wait()
+        ledger = made.close(deadline_s=0.01)
+        assert (ledger.sent, lost(ledger)) == (2, {"stopped": 3})
+
+
+def test_a_sink_that_fails_when_it_is_asked_how_far_it_is_is_said(caplog):
+    class Bad(Stuck):
+        def settled(self, sessions):
+            raise KeyError("x")
+
+    with worker(Bad()) as made:
+        made.offer([ONE] * 3)
+        made._sink.entered.wait()
+        assert lost(made.close(deadline_s=0.01)) == {"stopped": 3}
+        assert "cannot say how far" in caplog.text
+
+
+def test_a_sink_that_wants_to_end_the_thread_does_not(caplog):
+    """A plugin's `sys.exit`."""
+    sink = Sink(None)
+    sink.export = lambda sessions: sys.exit(1)
+    with worker(sink, batch=3, linger_s=3600) as made:
+        for _ in range(2):
+            made.offer([ONE] * 3)
+            ledger = settled(made)
+        assert (lost(ledger), ledger.error) == ({"failed": 6}, "SystemExit: 1")
+        assert made._thread.is_alive()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it is meant to
+def test_a_thread_that_ended_all_the_same_leaves_nothing_uncounted(monkeypatch, caplog):
+    monkeypatch.setattr(Worker, "_account", lambda *_: sys.exit())
+    with worker(Sink(), batch=3, linger_s=3600) as made:
+        made.offer([ONE] * 3)
+        made._thread.join()
+        made.offer([ONE] * 5)
+        ledger = made.close()
+    assert balanced(ledger)
+    assert (ledger.waiting, lost(ledger)) == (0, {"stopped": 8})
+
+
+def test_the_ledger_says_whether_the_last_batch_failed():
+    with worker(Sink(ExportFailed("no."), None), attempts=1) as made:
+        for failing in (True, False):
+            made.offer([ONE])
+            assert settled(made).failing is failing
+
+
+LONG = session(attributes={"db.query.text": "x" * (1 << 20)})
+
+
+def test_long_sessions_make_short_batches_and_leave_when_they_are_heavy_enough():
+    sink = Sink()
+    with worker(sink, linger_s=3600) as made:
+        made.offer([LONG] * 3)
+        assert made.ledger().waiting == 3
+        made.offer([LONG] * 3)
+        while not sink.batches:
+            time.sleep(0.001)
+    assert [len(batch) for batch in sink.batches] == [3, 3]
+    assert made.ledger().sent == 6
+
+
+def test_a_queue_of_long_sessions_is_bounded_by_bytes():
+    sink = Stuck()
+    with worker(sink, queue_limit=1000) as made:
+        made.offer([ONE])
+        sink.entered.wait()
+        made.offer([LONG] * 20)
+        ledger = made.ledger()
+        assert balanced(ledger)
+        assert (ledger.dropped["queue full"], ledger.waiting) == (13, 8)
+        assert 7 << 20 < ledger.queued_bytes <= 1000 * 8192

@@ -8,7 +8,7 @@ from clovisor_py.flows.by_id import ById
 from clovisor_py.flows.in_order import InOrder
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.pairing import MAX_PENDING
-from clovisor_py.flows.sessions import Facts
+from clovisor_py.flows.sessions import NOT_SEEN, UNSEEN_RESPONSE, Facts
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Side
 from clovisor_py.model.workload import Endpoint
@@ -17,9 +17,9 @@ FACTS = Facts("toy", Side.SERVER, 1, Endpoint("1.1.1.1", 1), Endpoint("2.2.2.2",
 
 
 class Bench:
-    def __init__(self, kind):
+    def __init__(self, kind, **how):
         self.ledger, self.sessions, self.watched = Ledger(), [], []
-        self.pairing = kind(FACTS, self.ledger, self.sessions.append, self.watched.append)
+        self.pairing = kind(FACTS, self.ledger, self.sessions.append, self.watched.append, **how)
 
     def ask(self, at, key=None, what="ask", **fields):
         self._take(Message(Kind.REQUEST, what, correlation=key, start_ns=at, end_ns=at, size=1), CLIENT, fields)
@@ -61,7 +61,25 @@ def test_fresh_messages_make_mid_stream_sessions(bench):
 def test_pending_requests_are_bounded(bench):
     for number in range(MAX_PENDING + 3):
         bench.ask(number + 1, key=number)
-    assert bench.ledger.pending_evicted == 3 and len(list(bench.pairing.drain())) == MAX_PENDING
+    assert bench.ledger.pending_evicted == 3
+    assert [(s.start_ns, s.attributes[UNSEEN_RESPONSE]) for s in bench.sessions] == [(at, NOT_SEEN) for at in (1, 2, 3)]
+    assert len(list(bench.pairing.drain())) == MAX_PENDING
+
+
+def test_a_request_is_told_of_at_its_head_and_becomes_a_session_whatever_comes(bench):
+    heard = []
+    bench = Bench(type(bench.pairing), begun=lambda *told: heard.append(told))
+    requests = [Message(Kind.REQUEST, str(at), start_ns=at, end_ns=at, propagation={"b3": "0"}) for at in (10, 20, 30)]
+    for request in requests:
+        bench.pairing.opened(request)
+    bench.pairing.take(requests[2], CLIENT)
+    bench.answer(40)
+    assert [told[-1] for told in heard] == [*requests, requests[2]]
+    assert heard[0][:-1] == (FACTS.interface, FACTS.client, FACTS.server, FACTS.transport)
+    assert [(s.operation, s.truncated) for s in bench.sessions] == [("10", True), ("20", True), ("30", False)]
+    bench.pairing.opened(Message(Kind.REQUEST, "50", start_ns=50, end_ns=50))
+    bench.pairing.abandon(60)
+    assert [s.operation for s in bench.sessions[3:]] == ["50"]
 
 
 def test_timeouts_come_once_and_late_responses_are_counted(bench):
@@ -202,7 +220,7 @@ def test_an_id_that_is_used_again_names_the_newer_request_unless_it_repeats():
     bench.ask(20, key=1, what="one")
     bench.ask(21, key=1, what="other")
     bench.answer(22, key=1)
-    assert bench.told == [(11, 0, "one_way"), (10, 2, "ok"), (21, 1, "ok")]
+    assert bench.told == [(11, 0, "one_way"), (10, 2, "ok"), (20, 1, "ok"), (21, 1, "ok")]
     assert (bench.ledger.repeated_requests, bench.ledger.pending_evicted) == (1, 1)
 
 

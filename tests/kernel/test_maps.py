@@ -88,6 +88,13 @@ def test_stats_are_summed_over_cpus(maps, rig):
     assert maps.stats(SLOT + 1).count == (0,) * layout.COUNTERS
 
 
+def test_losses_are_summed_over_their_kinds_and_cpus(maps):
+    one = layout.STATS.pack(*(1 << min(at, layout.COUNTERS) for at in range(layout.STATS.size // 8)))
+    bpf.map_update(maps.fds["stats"], struct.pack("=I", SLOT + 1), one * possible_cpus())
+    assert maps.lost(SLOT + 1) == possible_cpus() * sum(1 << counter for counter in layout.LOSSES)
+    assert maps.lost(SLOT + 1) == sum(maps.stats(SLOT + 1)[counter] for counter in layout.LOSSES)
+
+
 def test_node_stats_are_summed_over_cpus(maps, rig):
     maps.delete_pod(LOOPBACK)
     before = maps.node_stats()

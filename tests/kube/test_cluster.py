@@ -218,6 +218,21 @@ def test_what_was_decided_of_it_lasts_until_something_changes(cluster):
     assert cluster.traced_elsewhere(named)
 
 
+def test_how_many_of_a_pods_sessions_become_spans(cluster):
+    far, near = pod("far", node="n2"), pod("near")
+    known = {one.ref: one for one in (far, near)}
+    cluster._watcher.known = lambda watch, ref: known.get(ref)
+    names = [Workload(one.ref.name, "shop", one.node, kind="pod", uid=one.uid) for one in (far, near)]
+    cluster.set_rules(Rules(sample=0.5, names=NAMES))
+    assert [cluster.sampled(one) for one in names] == [0.5, 0.5]
+    known[far.ref] = far._replace(annotations={"clovisor.io/sample": "0.1"})
+    put(cluster, "pods", known[far.ref], far)
+    cluster.take()
+    assert [cluster.sampled(one) for one in names] == [0.1, 0.5]
+    cluster.set_rules(Rules(names=NAMES))
+    assert [cluster.sampled(one) for one in names] == [0.1, 1.0]
+
+
 def test_what_a_pod_of_this_node_says_of_itself_goes_with_it(cluster):
     said = {"app.kubernetes.io/name": "basket", "app.kubernetes.io/version": "1.2"}
     found = cluster.workload(pod(labels=TRACE | said, owner=Ref("Deployment", "shop", "cart")))

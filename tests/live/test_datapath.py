@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -419,6 +420,14 @@ def test_a_look_at_one_pod_costs_the_same_however_many_there_are(settings, web, 
         assert datapath.broken() == []
         assert len(sockets) == 1
         datapath.detach(other.ifindex)
+
+
+def test_a_heartbeat_that_comes_too_late_says_for_how_long_nothing_was_captured(settings):
+    with Datapath(replace(settings, lease_s=0.1)) as datapath:
+        assert datapath.heartbeat() == 0
+        time.sleep(0.4)
+        assert 0.2 < datapath.heartbeat() < 10
+        assert datapath.heartbeat() == 0
 
 
 def test_silenced_it_passes_everything_through_until_the_next_heartbeat(settings, web):

@@ -7,13 +7,14 @@ is there or gone. What `clovisor trace` says at the end, and what the agent logs
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +38,12 @@ EACH: Final = 30
 
 
 class Collector:
-    """A receiver that can go and come back at the same port. `ids`: spans that it acknowledged, for OTLP."""
+    """A receiver that can go, hang and come back at the same port. `came`: how many spans it acknowledged or, of UDP, got."""
 
     def __init__(self, way: str, folder: Path) -> None:
         self.way, self._file = way, folder / "ids"
         self.port = free_port()
+        self._datagrams = self._child = 0
         self.url = f"jaeger://127.0.0.1:{self.port}" if way == "udp" else f"otlp+{way}://127.0.0.1:{self.port}?timeout=2"
 
     @contextmanager
@@ -50,12 +52,21 @@ class Collector:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
                 agent.bind(("127.0.0.1", self.port))
                 yield
+                agent.setblocking(False)
+                with suppress(BlockingIOError):
+                    while True:
+                        self._datagrams += agent.recv(70_000).count(b"span.kind")
         else:
-            with child(self.way, self.port, self._file):
+            with child(self.way, self.port, self._file) as process:
+                self._child = process.pid
                 yield
 
-    def came(self) -> set[str]:
-        return set(ids(self._file))
+    def hang(self) -> None:
+        """It takes connections and requests, and answers none, until it goes."""
+        os.kill(self._child, signal.SIGSTOP)
+
+    def came(self) -> int:
+        return len(set(ids(self._file))) + self._datagrams  # one whose answer was lost came twice
 
 
 @contextmanager
@@ -78,10 +89,14 @@ def produced(folder: Path) -> int:
     return file.read_text().count("\n") if file.exists() else 0
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["there at the end", "gone at the end"])
+LASTS: Final = ("there", "gone", "hangs")
+"""What the collector does at the end."""
+ENDINGS: Final = [(way, last) for way in WAYS for last in LASTS if (way, last) != ("udp", "hangs")]
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("way", WAYS)
-def test_what_trace_says_adds_up(way: str, ending: signal.Signals, gone: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("way", "last"), ENDINGS)
+def test_what_trace_says_adds_up(way: str, last: str, ending: signal.Signals, tmp_path: Path) -> None:
     collector, number = Collector(way, tmp_path), itertools.count(1)
     with node(), pod("books") as web, nginx_in(web) as nginx, traced(web, tmp_path, collector.url) as process:
 
@@ -95,28 +110,29 @@ def test_what_trace_says_adds_up(way: str, ending: signal.Signals, gone: bool, t
         ask(EACH)
         with collector.there():
             ask(EACH)
-            if not gone:
+            if last == "hangs":
+                collector.hang()
+                ask(EACH)
+            if last != "gone":
                 ended(process, ending)
-        if gone:
+        if last == "gone":
             ask(EACH)
             ended(process, ending)
     made = next(number) - 1
-    assert produced(tmp_path) == made == (4 if gone else 3) * EACH
+    assert produced(tmp_path) == made == (3 if last == "there" else 4) * EACH
     said = (tmp_path / "remarks").read_text()
     sent, dropped = told(said, collector.url, made)
     assert sent + dropped == made, said
     assert "sessions.jsonl got" not in said
-    if gone:
+    if last != "there":
         assert dropped >= EACH
-    if way != "udp":
-        assert len(collector.came()) == sent, said
+    assert collector.came() == sent, said
     assert process.returncode == (128 + ending if ending != signal.SIGINT else int(dropped > 0))
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("gone", [False, True], ids=["there at the end", "gone at the end"])
-@pytest.mark.parametrize("way", WAYS)
-def test_what_the_agent_says_adds_up(way: str, gone: bool, operator: Operator, shop: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("way", "last"), ENDINGS)
+def test_what_the_agent_says_adds_up(way: str, last: str, operator: Operator, shop: str, tmp_path: Path) -> None:
     """On SIGTERM, as Kubernetes ends it."""
     collector = Collector(way, tmp_path)
     with pod("books") as web, nginx_in(web) as nginx:
@@ -136,21 +152,23 @@ def test_what_the_agent_says_adds_up(way: str, gone: bool, operator: Operator, s
             ask(EACH)
             with collector.there():
                 ask(EACH)
-                if not gone:
+                if last == "hangs":
+                    collector.hang()
+                    ask(EACH)
+                if last != "gone":
                     ended(running.process, signal.SIGTERM)
-            if gone:
+            if last == "gone":
                 ask(EACH)
                 ended(running.process, signal.SIGTERM)
     made = len(running.sessions())
-    last = "\n".join(running.said())
-    assert f"{running.out} got {made:,} of {made:,} sessions." in last
-    sent, dropped = told(last, collector.url, made)
-    assert sent + dropped == made, last
-    assert f"{collector.url} got {sent:,} of {made:,} sessions" in last
-    if gone:
+    said = "\n".join(running.said())
+    assert f"{running.out} got {made:,} of {made:,} sessions." in said
+    sent, dropped = told(said, collector.url, made)
+    assert sent + dropped == made, said
+    assert f"{collector.url} got {sent:,} of {made:,} sessions" in said
+    if last != "there":
         assert dropped >= EACH
-    if way != "udp":
-        assert len(collector.came()) == sent, last
+    assert collector.came() == sent, said
     assert running.process.returncode == 0
 
 

@@ -39,7 +39,9 @@ from tests.support.services import forward
 from tools._dashboards import PAGES, files
 from tools._dashboards_json import ALL, panels
 from tools._dashboards_map import edges, nodes
-from tools._dashboards_rules import ALERTS, EVERY, WINDOW, ledgers, recordings
+from tools._dashboards_promql import EVERY, WINDOW
+from tools._dashboards_rules import ALERTS, ledgers, recordings
+from tools._dashboards_services import servers
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -64,6 +66,7 @@ FIRING: Final = {
     "ClovisorExporterDropping": "nobody listens where Jaeger should be",
     "ClovisorExporterStuck": "the same",
     "ClovisorMetricsMerged": "every call of gRPC has a method of its own",
+    "ClovisorServiceFailing": "what is played has every error that its protocol knows",
 }
 NOTHING: Final[dict[tuple[str, str], str]] = {}
 """(dashboard, panel) whose queries answer nothing here, to the reason."""
@@ -165,6 +168,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
                 time.sleep(1)  # a rate wants several scrapes
             made.wait_for("count(clovisor_tcp_connections_total) > bool 0", 1)
             made.wait_for("sum(edge:clovisor_duration_seconds_bucket:rate5m) > bool 0", 1)
+            made.wait_for('sum(rate(clovisor_exported_sessions_total{stage="dropped"}[5m])) > bool 0', 1)  # tried for seconds
             yield made
 
 
@@ -203,8 +207,8 @@ def test_graphs_of_single_calls_have_exemplars(asked: Prometheus) -> None:
 
 
 def test_every_rule_records_something(asked: Prometheus) -> None:
-    assert [rule.record for rule in (*recordings(), *ledgers()) if not asked.query(rule.expr)] == []
-    assert [rule.record for rule in (*recordings(), *ledgers()) if not asked.query(rule.record)] == []
+    assert [rule.record for rule in (*recordings(), *servers(), *ledgers()) if not asked.query(rule.expr)] == []
+    assert [rule.record for rule in (*recordings(), *servers(), *ledgers()) if not asked.query(rule.record)] == []
 
 
 def test_every_alert_watches_something_and_those_fire_that_should(asked: Prometheus) -> None:

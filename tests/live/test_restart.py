@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from clovisor_py.kernel.maps import Maps
 from clovisor_py.kernel.removal import remove_all
 from tests.support.foreign import on_hooks
 from tests.support.netns import Pod, pod
-from tests.support.trace import tracing
+from tests.support.trace import CLOVISOR, tracing
 
 pytestmark = pytest.mark.live
 REQUEST = b"GET /slow HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -60,6 +63,40 @@ def test_killed_between_a_request_and_its_response(tmp_path: Path) -> None:
     assert session["capture"]["mid_stream"] is True
     assert session["duration_ns"] == pytest.approx(took * 1e9, rel=0.05)
     assert (following["operation"], following["resource"]) == ("GET", "/slow")
+
+
+def test_what_was_captured_for_somebody_else_is_nobody_elses(tmp_path: Path) -> None:
+    """A killed one had not read yet what its pod said: whoever traces another pod next neither shows nor writes that."""
+    file = tmp_path / "other.pcapng"
+    with (
+        pod("kill") as web,
+        pod("other") as other,
+        web.call(lambda: socket.create_server(("0.0.0.0", 80))) as listener,
+        other.call(lambda: socket.create_server(("0.0.0.0", 80))) as second_listener,
+    ):
+        with tracing(tmp_path / "first", web.namespace, "--hint", "80=http") as first:
+            first.process.send_signal(signal.SIGSTOP)
+            exchange_on(web, listener)
+            first.kill()
+            how = ("--hint", "80=http", "--redact", "off", "-w", str(file))
+            with tracing(tmp_path / "second", other.namespace, *how) as second:
+                exchange_on(other, second_listener)
+                second.wait_for(1)
+                second.stop()
+        shown = second.sessions()
+        assert [session["server"]["ip"] for session in shown] == [other.ipv4]
+        assert "was captured for it, and is skipped" in second.remarks()
+        done = subprocess.run([CLOVISOR, "replay", str(file), "-o", "json"], capture_output=True, timeout=60, check=True)
+        assert [json.loads(line)["server"]["ip"] for line in done.stdout.splitlines()] == [other.ipv4]
+
+
+def exchange_on(at: Pod, listener: socket.socket) -> None:
+    client, server = pair(at, listener)
+    with client, server:
+        client.sendall(REQUEST)
+        server.recv(65536)
+        server.sendall(ANSWER)
+        client.recv(65536)
 
 
 @pytest.mark.slow

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -11,9 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from clovisor_py.metrics._edge import EDGE_ROWS, STATUSES
 from clovisor_py.metrics._families import COMMON, DATABASE, cumulative
 from clovisor_py.metrics._ledgers import TURN_BITS
-from clovisor_py.metrics.exposition import Exposition
+from clovisor_py.metrics.exposition import KEPT_S, Exposition
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.metrics.red import Red
 from clovisor_py.model.session import Outcome, Part, Side, TraceContext
@@ -23,14 +28,17 @@ from tests.support.sessions import ANY_SESSION, pod, session
 from tests.support.snapshots import snapshot, traced
 
 ENDS = {"client_namespace": "", "client": "unknown", "server_namespace": "", "server": "web", "protocol": "http"}
+LATER = itertools.count(0, 1000).__next__
+"""A clock by which each page is an old one when the next is asked for."""
 GET = {"operation": "GET /reviews/{id}", "status_class": "2xx"}
 
 
-def exposition(*sessions, found=None):
+def exposition(*sessions, found=None, **more):
     red = Red(addresses=False)
     for one in sessions:
         red.add(one)
-    return Exposition(lambda: red, lambda: found if found is not None else snapshot(traced()))
+    more = {"clock": LATER} | more
+    return Exposition(lambda: red, lambda: found if found is not None else snapshot(traced()), **more)
 
 
 def samples(made):
@@ -84,7 +92,7 @@ def test_an_rpc_is_not_http_though_it_rides_on_it():
 
 def test_a_series_keeps_its_name_when_a_stranger_becomes_the_slowest():
     red = Red()
-    made = Exposition(lambda: red, snapshot)
+    made = Exposition(lambda: red, snapshot, clock=LATER)
     red.add(session())
     assert named(made, "http_server_request_duration_seconds_count")
     red.add(session(duration_ns=10**10, attributes={}))
@@ -104,6 +112,38 @@ def test_durations_calls_statuses_and_errors():
     assert value(made, "clovisor_calls_failed_total", **ENDS, **failed, side="server") == 1
     assert value(made, "clovisor_answers_total", **ENDS, side="server", status="200") == 1
     assert value(made, "clovisor_errors_total", **ENDS, side="server", status="503") == 1
+
+
+def test_a_pair_tells_failures_from_its_first_session_on():
+    """A rate takes no notice of a series' first value: the first burst of failures has to find one that is there."""
+    red = Red(addresses=False)
+    made = Exposition(lambda: red, snapshot, clock=itertools.count(step=10**6).__next__)
+    pair = ENDS | {"side": "server"}
+
+    def told():
+        return value(made, "clovisor_edge_calls_total", **pair), value(made, "clovisor_edge_calls_failed_total", **pair)
+
+    red.add(session())
+    assert told() == (1, 0)
+    red.add(session(status="503", outcome=Outcome.ERROR))
+    assert told() == (2, 1)
+
+
+@pytest.mark.parametrize("slowest", ["dns.question.name", "http.request.method", "rpc.method", "toy"])
+def test_what_was_not_told_apart_is_of_no_family(slowest, monkeypatch):
+    monkeypatch.setattr("clovisor_py.metrics.red.EDGES", 0)
+    made = exposition(session(duration_ns=10**9, attributes={slowest: "x"}), session(attributes={"db.system.name": "redis"}))
+    found = {name for name, _ in samples(made) if name.endswith("_duration_seconds_count") and "turn" not in name}
+    assert found == {"clovisor_session_duration_seconds_count"}
+
+
+def test_a_pair_has_less_than_a_thousand_series_whatever_is_on_the_wire():
+    sessions = [
+        session(operation=f"M{i}", status=str(500 + i), outcome=Outcome.ERROR, attributes={"http.request.method": f"M{i}"})
+        for i in range(3 * max(STATUSES, EDGE_ROWS))
+    ]
+    found = samples(exposition(*sessions))
+    assert 900 < sum(("server", "web") in labels for _, labels in found) < 1000
 
 
 def test_both_workloads_are_labels():
@@ -152,7 +192,7 @@ def test_a_pod_that_is_being_replaced_is_told_once():
 def test_the_node():
     found = snapshot(
         engine={"payload": 9, "buffered": 3},
-        own={"translations skipped": 5},
+        own={"translations skipped": 5, "metrics points sent": 6, "metrics points waiting": 4},
         cpu_share=0.5,
         allowed=0.25,
         readers=2,
@@ -178,6 +218,9 @@ def test_the_node():
     assert (value(made, "clovisor_shedding"), value(made, "clovisor_repairs_total")) == (1, 3)
     assert value(made, "clovisor_build_info", version="0.1.0", node="n2") == 1
     assert value(made, "clovisor_agent_events_total", part="translations", event="skipped") == 5
+    assert value(made, "clovisor_agent_events_total", part="metrics", event="points sent") == 6
+    assert value(made, "clovisor_agent_events_total", part="metrics", event="points waiting") is None
+    assert value(made, "clovisor_metrics_push_waiting_points") == 4
     assert (value(made, "clovisor_cpu_share_cores"), value(made, "clovisor_pod_budget_ratio")) == (0.5, 0.25)
     assert value(made, "clovisor_readers") == 2
     assert value(made, "clovisor_settings_refused") == 1
@@ -270,3 +313,79 @@ def test_what_a_page_costs_is_told():
     assert before > 0
     assert value(made, "clovisor_exposition_cpu_seconds_total") >= before
     assert made.cpu_s > before
+
+
+def test_what_pushing_costs_is_told():
+    assert value(exposition(pushes_s=lambda: 2.5), "clovisor_metrics_push_cpu_seconds_total") == 2.5
+    assert value(exposition(), "clovisor_metrics_push_cpu_seconds_total") == 0
+
+
+class Asked:
+    """Snapshots that take long where `begun` is waited for; `times`: how often one was asked for."""
+
+    def __init__(self):
+        self.times = 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def __call__(self):
+        self.times += 1
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return snapshot(traced())
+
+
+def test_a_page_is_made_once_for_all_who_ask_meanwhile():
+    asked, now = Asked(), [0.0]
+    asked.go_on.clear()
+    made = Exposition(Red, asked, clock=lambda: now[0])
+    with ThreadPoolExecutor(4) as pool:
+        pages = [pool.submit(made.render) for _ in range(4)]
+        assert asked.begun.wait(10)
+        now[0] = 3.0  # it takes longer than a page is kept
+        asked.go_on.set()
+        assert len({page.result() for page in pages}) == 1
+    assert asked.times == 1
+
+
+def test_a_page_is_kept_for_a_moment_by_format():
+    asked, now = Asked(), [0.0]
+    made = Exposition(Red, asked, clock=lambda: now[0])
+    made.render()
+    assert made.render("application/openmetrics-text")[1].startswith("application/openmetrics-text")
+    now[0] = KEPT_S * 0.9
+    made.render("text/plain"), made.render("application/openmetrics-text; version=1.0.0")
+    assert asked.times == 2
+    now[0] = KEPT_S * 1.1
+    made.render(), made.render("application/openmetrics-text")
+    assert asked.times == 4
+
+
+def test_a_page_that_cost_much_is_kept_longer():
+    asked, now = Asked(), [0.0]
+
+    def burn():
+        end = time.thread_time() + KEPT_S / 2
+        while time.thread_time() < end:
+            pass
+        return asked()
+
+    made = Exposition(Red, burn, clock=lambda: now[0])
+    made.render()
+    now[0] = KEPT_S * 1.9
+    made.render()
+    assert asked.times == 1
+
+
+def test_after_a_failure_the_next_one_is_made_anew():
+    failing = [RuntimeError("no")]
+
+    def fail_once():
+        if failing:
+            raise failing.pop()
+        return snapshot(traced())
+
+    made = Exposition(Red, fail_once)
+    with pytest.raises(RuntimeError):
+        made.render()
+    assert made.render()[0]

@@ -44,13 +44,28 @@ def test_what_was_asked_for(changes, title):
     assert of(**changes).title == title
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "GET"),
+        ({"attributes": {"http.request.method": "POST", "rpc.method": "shop.Cart/Add"}}, "shop.Cart/Add"),
+        ({"operation": "HSET", "attributes": {"db.operation.name": "HSET"}}, "HSET"),
+        ({"operation": "Produce", "attributes": {"messaging.operation.name": "send"}}, "send"),
+        ({"operation": "A", "attributes": {"dns.question.name": "a.example"}}, ""),
+        ({"attributes": {}}, ""),
+    ],
+)
+def test_what_opentelemetry_calls_it(changes, name):
+    assert of(**changes).name == name
+
+
 def test_words_of_the_wire_are_cut():
-    found = of(operation="x" * 5000, attributes={"db.collection.name": "y" * 5000})
-    assert (len(found.verb), len(found.what)) == (OPERATION_CHARS, OPERATION_CHARS)
+    found = of(operation="x" * 5000, attributes={"db.collection.name": "y" * 5000, "db.operation.name": "z" * 5000})
+    assert (len(found.verb), len(found.what), len(found.name)) == (OPERATION_CHARS, OPERATION_CHARS, OPERATION_CHARS)
 
 
 def test_without_room_for_routes_all_paths_are_other():
-    assert operation(session(), None) == Operation("GET", OTHER, "2xx")
+    assert operation(session(), None) == Operation("GET", OTHER, "2xx", "GET")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from clovisor_py.exporters._screen import status_of
 from clovisor_py.metrics import red as module
 from clovisor_py.metrics._edge import EDGE_ROWS, OTHER, STATUS_CHARS, STATUSES
+from clovisor_py.metrics._examples import example
 from clovisor_py.metrics.exposition import Exposition
-from clovisor_py.metrics.red import EDGES, IDLE_NS, REMEMBERED, ROWS, UNKNOWN, Red
+from clovisor_py.metrics.red import EDGES, EXAMPLE_NS, IDLE_NS, REMEMBERED, ROWS, UNKNOWN, Red
+from clovisor_py.metrics.red import STATUSES as ALL_STATUSES
 from clovisor_py.metrics.routes import FANOUT
 from clovisor_py.model.session import END, Outcome, Part, Side
 from clovisor_py.model.workload import Endpoint
@@ -265,11 +268,35 @@ def test_who_is_only_looked_at_is_not_counted():
     assert red.total().calls == 1
 
 
-def test_the_last_session_of_each_class_of_duration_is_an_example():
-    slow, fast = session(duration_ns=10**9), session(duration_ns=1000)
-    [edge] = filled(session(duration_ns=10**9 + 5), slow, session(duration_ns=1001), fast).edges()
+def test_a_late_session_of_each_class_of_duration_is_an_example():
+    start = session().start_ns
+    slow, fast = session(duration_ns=10**9, start_ns=start + EXAMPLE_NS), session(duration_ns=1000)
+    soon = session(duration_ns=1001, start_ns=start + EXAMPLE_NS - 1)
+    [edge] = filled(session(duration_ns=10**9 + 5), fast, slow, soon).edges()
     [row] = edge.rows().values()
-    assert list(row.examples.values()) == [slow, fast]
+    assert list(row.examples.values()) == [example(slow), example(fast)]
+
+
+def test_a_clock_that_was_set_back_leaves_no_example_for_long():
+    back = session(start_ns=session().start_ns - EXAMPLE_NS)
+    [edge] = filled(session(), back).edges()
+    [row] = edge.rows().values()
+    assert list(row.examples.values()) == [example(back)]
+
+
+def test_statuses_of_all_edges_together_are_bounded():
+    pairs = ALL_STATUSES // STATUSES + 3
+    many = [failed(str(i), client=Endpoint(f"c{pair}", 1)) for pair in range(pairs) for i in range(STATUSES)]
+    red = filled(*many, *many)
+    edges = red.edges()
+    assert sum(len(edge.statuses.keys() - {OTHER}) for edge in edges) == ALL_STATUSES == red._statuses
+    assert sum(sum(edge.statuses.values()) for edge in edges) == sum(sum(edge.error_statuses.values()) for edge in edges)
+    assert sum(sum(edge.statuses.values()) for edge in edges) == 2 * len(many)
+    assert all(edge.error_statuses.keys() <= edge.statuses.keys() for edge in edges)
+    red.add(failed("new", client=Endpoint("c0", 1), start_ns=session().start_ns + IDLE_NS))
+    red.add(failed("new", client=Endpoint("c0", 1), start_ns=session().start_ns + 2 * IDLE_NS))
+    assert [edge.client for edge in red.edges()] == ["c0"]
+    assert red._statuses == len(red.edges()[0].statuses.keys() - {OTHER})
 
 
 def resident():
@@ -305,3 +332,16 @@ def test_a_million_distinct_paths():
     assert len(series) < 1000
     assert red.total().calls == 1_000_000
     assert grown < 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("status", "connection", "word"),
+    [("200", False, "reset"), ("", False, "reset"), ("refused", True, "refused"), ("", True, "reset")],
+)
+def test_an_answer_that_was_broken_off_is_no_error_of_its_status(status, connection, word):
+    """`200` among the errors would say that 200 is one; the terminal's line says the same word."""
+    red, broken = Red(), session(status=status, outcome=Outcome.RESET, connection=connection)
+    red.add(broken)
+    [edge] = red.edges()
+    assert (edge.statuses, edge.error_statuses) == ({word: 1}, {word: 1})
+    assert status_of(broken) == word

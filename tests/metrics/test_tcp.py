@@ -18,10 +18,10 @@ MAPPED = b"\0" * 10 + b"\xff\xff"
 POD, PEER = MAPPED + bytes([10, 0, 0, 2]), MAPPED + bytes([10, 0, 0, 9])
 
 
-def entry(cookie=1, state=PEER_OPENED, rtt_us=0, **counts):
+def entry(cookie=1, state=PEER_OPENED, rtt_us=0, created=0, **counts):
     """`from_pod` and `to_pod`: names of SIDE_FIELDS to numbers."""
     fields = [0] * len(SESSION.unpack(bytes(SESSION.size)))
-    fields[0], fields[4], fields[6] = cookie, state, rtt_us
+    fields[0], fields[1], fields[4], fields[6] = cookie, created, state, rtt_us
     for at, side in zip(SIDES_AT, ("from_pod", "to_pod"), strict=True):
         for name, number in counts.get(side, {}).items():
             fields[at + SIDE_FIELDS.index(name)] = number
@@ -104,6 +104,73 @@ def test_one_that_vanished_with_its_veth_is_not_open(tcp):
     assert [pair.open for pair in tcp.pairs()] == [2]
     look(tcp, entry())
     assert [(pair.open, pair.connections) for pair in tcp.pairs()] == [(1, 2)]
+
+
+def told(tcp):
+    """(connections, open, resets, bytes from the client) of the pairs, OTHER included."""
+    return [(pair.connections, pair.open, pair.resets, pair.sent[0]) for pair in tcp.pairs()]
+
+
+def test_what_a_predecessor_has_told_is_not_told_again():
+    tcp = Tcp(name, since_ns=100)
+    old, reset = {"created": 99}, {"created": 99, "cookie": 2, "state": PEER_OPENED | RST_SEEN}
+    look(tcp, entry(**old, rtt_us=9, to_pod={"bytes": 10**9, "packets": 9}), entry(**reset, to_pod={"bytes": 7, "packets": 1}))
+    assert told(tcp) == [(0, 2, 0, 0)] and tcp.pairs()[0].rtt.count == 0
+    new = entry(cookie=3, created=100, to_pod={"bytes": 30, "packets": 1})
+    look(tcp, entry(**old, to_pod={"bytes": 10**9 + 5, "packets": 10}), new)
+    assert told(tcp) == [(1, 2, 0, 35)]
+    tcp.look(place(), entry(cookie=4, created=99, to_pod={"bytes": 8, "packets": 1}), True, 0)  # over at the first look
+    look(tcp, entry(**old, state=PEER_OPENED | RST_SEEN, to_pod={"bytes": 10**9 + 6, "packets": 11}), new, over=True)
+    assert told(tcp) == [(1, 0, 1, 36)]
+
+
+def test_old_ones_beyond_those_that_are_named_are_open_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(module, "NAMED", 1)
+    tcp = Tcp(name, since_ns=100)
+    for packets in (1, 2):
+        look(tcp, *(entry(cookie, created=9, to_pod={"bytes": 50 * packets, "packets": packets}) for cookie in (1, 2)))
+    assert told(tcp) == [(0, 2, 0, 50)]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_a_connection_was_in_private_is_not_told(tcp, waits, monkeypatch):
+    def seen(number, **more):
+        look(tcp, entry(to_pod={"bytes": number, "packets": number}, **more))
+
+    tcp.private = {7}
+    seen(7000)
+    assert tcp.pairs() == []
+    tcp.private = set()
+    if waits:
+        monkeypatch.setattr(module, "NAMED", 0)
+        seen(7001)
+        assert tcp.pairs() == []
+        monkeypatch.undo()
+    seen(7002)
+    seen(7005)
+    assert told(tcp) == [(0, 1, 0, 3)]
+    tcp.private = {7}
+    seen(8000, state=PEER_OPENED | RST_SEEN)
+    assert told(tcp) == [(0, 0, 0, 3)]
+    tcp.private = set()
+    seen(8000, state=PEER_OPENED | RST_SEEN)
+    assert told(tcp) == [(0, 1, 0, 3)]
+
+
+def test_one_that_ends_in_private_is_open_no_more(tcp):
+    look(tcp, entry(to_pod={"bytes": 1, "packets": 1}))
+    tcp.private = {7}
+    look(tcp, entry(to_pod={"bytes": 5, "packets": 2}), over=True)
+    assert told(tcp) == [(1, 0, 0, 1)]
+
+
+def test_a_last_look_between_two_rounds(tcp):
+    look(tcp, entry(to_pod={"bytes": 1, "packets": 1}), entry(cookie=2))
+    tcp.look(place(), entry(state=PEER_OPENED | RST_SEEN, to_pod={"bytes": 5, "packets": 2}), True, 0)
+    tcp.look(place(), entry(cookie=3, to_pod={"bytes": 10, "packets": 1}), True, 0)
+    assert told(tcp) == [(3, 1, 1, 15)]
+    look(tcp, entry(cookie=2))
+    assert told(tcp) == [(3, 1, 1, 15)]
 
 
 def test_too_many_at_once_wait_or_are_others(tcp):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clovisor_py.kernel.pod_usage import Traffic, Usage
 from clovisor_py.metrics.exposition import Exposition
 from clovisor_py.metrics.red import Red
+from clovisor_py.metrics.tcp import Tcp
 from clovisor_py.snapshot import State
 from tests.support.snapshots import snapshot, traced
 
@@ -27,7 +28,14 @@ class Read:
 
 def lines(usage, *pods):
     page = Exposition(Red, lambda: snapshot(*pods), usage=usage).render()[0].decode()
-    return [line for line in page.splitlines() if line.startswith(("k8s_", "clovisor_pod_"))]
+    return [in_order(line) for line in page.splitlines() if line.startswith(("k8s_", "clovisor_pod_"))]
+
+
+def in_order(line):
+    """Its labels sorted: in which order a page has them means nothing."""
+    name, brace, rest = line.partition("{")
+    labels, _, value = rest.partition("}")
+    return f"{name}{{{','.join(sorted(labels.split(',')))}}}{value}" if brace else line
 
 
 def test_of_traced_pods():
@@ -51,6 +59,13 @@ def test_of_traced_pods():
         "clovisor_pod_usage_searches_cut_total 0.0",
         "clovisor_pod_budget_ratio 1.0",
     ]
+
+
+def test_a_pod_that_somebody_only_looks_at_is_named_nowhere():
+    usage, pods = Read(u1=Usage(1.5, 1000, 700, 2, 4100, 101)), snapshot(traced(selected=False))
+    page = Exposition(Red, lambda: pods, lambda: Tcp(lambda session: None), usage).render()[0].decode()
+    assert usage.asked == []
+    assert not [name for name in ("cart", "shop", "u1", "veth3f2a") if name in page]
 
 
 def test_what_is_not_known_is_not_told():

@@ -8,8 +8,9 @@ import pytest
 
 from clovisor_py.metrics.red import Red
 from clovisor_py.metrics.routes import FANOUT
+from clovisor_py.metrics.taken import Taken, take
 from clovisor_py.metrics.tcp import Tcp
-from clovisor_py.metrics.view import By, Taken, lines, take
+from clovisor_py.metrics.view import By, lines, untold
 from clovisor_py.model.session import Outcome, Part, Side
 from clovisor_py.snapshot import as_json, from_json
 from tests.metrics.test_tcp import entry, name, place
@@ -26,7 +27,7 @@ def get(path, **changes):
 def after(red, *sessions, at=100.0, tcp=None):
     for one in sessions:
         red.add(one)
-    return take(red, tcp, 1.0)._replace(taken=at)
+    return take(red, tcp, 1.0)._replace(taken=at, clock=at)
 
 
 def test_only_what_came_since():
@@ -43,6 +44,33 @@ def test_only_what_came_since():
     found = {line.operation: (line.calls, line.errors) for line in lines(before, now, By.RPC)}
     assert found == {"GET /a": (30, 0), "GET /b": (1, 1)}
     assert lines(now, now, By.LINK) == []
+
+
+def test_how_long_it_was_is_not_told_by_a_clock_that_is_set():
+    red = Red()
+    before, now = after(red), after(red, get("/a"), at=102.0)
+    assert [line.rate for line in lines(before, now._replace(taken=90.0), By.LINK)] == [0.5]
+    assert [line.rate for line in lines(before._replace(clock=0.0), now, By.LINK)] == [0.5], "an agent of before has none"
+    assert take(red, None, 1.0).clock > 0
+
+
+def test_what_passed_unseen_is_told_of_the_side_that_tells():
+    red = Red()
+    before = after(red, get("/a", gap_bytes=5))
+    now = after(red, get("/a", gap_bytes=5), get("/b"), get("/b", side=Side.CLIENT, gap_bytes=5))
+    assert [(line.calls, line.hidden) for line in lines(before, now, By.LINK)] == [(2, 1)]
+    assert [(line.operation, line.hidden) for line in lines(before, now, By.RPC)] == [("GET /a", 1), ("GET /b", 1)]
+    assert [line.hidden for line in lines(now, after(red, get("/a")), By.LINK)] == [0]
+    assert from_json(Taken, as_json(now)) == now
+
+
+def test_what_is_told_as_other_since():
+    red = Red()
+    before = after(red)._replace(overflowed=3, merged=10)
+    now = after(red, get("/a"))._replace(overflowed=5, merged=17)
+    assert (untold(before, now, By.LINK), untold(before, now, By.RPC)) == (2, 9)
+    anew = now._replace(started=101.0)
+    assert (untold(before, anew, By.LINK), untold(before, anew, By.RPC)) == (5, 22)
 
 
 def test_through_json():

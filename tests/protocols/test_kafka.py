@@ -111,7 +111,7 @@ def fetched(*records: bytes, error: int = 0, correlation: int = 7) -> bytes:
 
 
 CONTEXT = (("x-other", b"1"), ("TraceParent", TRACE.encode()), ("b3", b"0"))
-TWO = batch(record(headers=CONTEXT), record())
+TWO = batch(record(headers=CONTEXT), record(headers=CONTEXT))
 CLASSIC: Script = [
     (CLIENT, request(18, 0, b"")),
     (SERVER, response(struct.pack(">h", 0) + array(struct.pack(">hhh", 0, 0, 9)))),
@@ -215,6 +215,18 @@ def test_any_body_is_survived_and_ends_by_its_size(key: int, version: int, body:
 
 
 # What a message says
+
+
+@pytest.mark.parametrize(
+    ("records", "why_not"),
+    [
+        pytest.param(batch(record(headers=CONTEXT), record()), "several", id="of several callers"),
+        pytest.param(batch(b"\x1f\x8b", attributes=1, count=5), "compressed", id="compressed"),
+    ],
+)
+def test_a_message_whose_records_have_no_context_in_common_says_so(records: bytes, why_not: str) -> None:
+    (one,) = run(PROTOCOL, [(CLIENT, produce(records))]).of(CLIENT)
+    assert (one.propagation, one.attributes["clovisor.trace_context"]) == ({}, why_not)
 
 
 def test_produce_and_its_response() -> None:
@@ -459,6 +471,8 @@ def test_a_gap_between_or_beyond_messages_is_not_stepped_over() -> None:
 def test_what_the_connection_cut_short_is_told_as_incomplete() -> None:
     (one,) = run(PROTOCOL, [(CLIENT, produce(TWO)[:-5])]).of(CLIENT)
     assert (one.operation, one.resource, one.incomplete) == ("Produce", "orders", True)
+    (one,) = run(PROTOCOL, [(CLIENT, produce(batch(record(headers=CONTEXT), record(headers=CONTEXT)))[:-20])]).of(CLIENT)
+    assert (one.propagation, one.attributes["clovisor.trace_context"]) == ({}, "partly seen")
 
 
 def test_what_was_lost_may_have_named_more() -> None:

@@ -1,4 +1,4 @@
-"""Records: counted by heads alone, in every format and every piece; trace headers of the first, and nothing else of it."""
+"""Records: counted by heads alone, in every format and every piece; trace headers that all have, and nothing else of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clovisor_py.protocols import _kafka_records
-from clovisor_py.protocols._kafka_records import Records
+from clovisor_py.protocols._kafka_records import COMPRESSED, SEVERAL, Context, Records
 from tests.protocols.test_kafka import CONTEXT, TRACE, batch, old_message, record
 
 CONTROL = 0x20
@@ -22,9 +22,15 @@ def count(data: bytes) -> int:
 
 
 def context(data: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    records = Records(len(data), found)
-    assert records.walk(b"before" + data, 6) == len(data) + 6
+    return told(data).headers
+
+
+def told(*fields: bytes) -> Context:
+    found = Context()
+    for data in fields:
+        records = Records(len(data), found)
+        assert records.walk(b"before" + data, 6) == len(data) + 6
+        assert records.left == 0
     return found
 
 
@@ -56,14 +62,35 @@ def test_more_batches_than_anyone_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert count(batch(record()) * 4) == -1
 
 
-def test_trace_headers_of_the_first_record_only() -> None:
-    assert context(batch(record(headers=CONTEXT), record(headers=(("sw8", b"1-x"),)))) == {"traceparent": TRACE, "b3": "0"}
-    assert context(batch(record(), record(headers=CONTEXT))) == {}
-    assert context(batch(record()) + batch(record(headers=CONTEXT))) == {}
+def test_the_trace_headers_that_all_records_have() -> None:
+    alike = batch(record(headers=CONTEXT), record(b"another", headers=(("n", b"1"), *CONTEXT))) + batch(record(headers=CONTEXT))
+    assert told(alike).headers == {"traceparent": TRACE, "b3": "0"} == told(alike, alike).headers
+    assert told(alike).why_not == ""
+
+
+@pytest.mark.parametrize("other", [(("sw8", b"1-x"),), (), CONTEXT[:1]])
+def test_records_of_several_callers_have_no_context_in_common(other: tuple[tuple[str, bytes], ...]) -> None:
+    one, two = record(headers=CONTEXT), record(headers=other)
+    for fields in ([batch(one, one, two)], [batch(one) + batch(two)], [batch(one), batch(two)]):
+        found = told(*fields)
+        assert (found.headers, found.why_not) == ({}, SEVERAL)
+
+
+def test_more_records_than_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kafka_records, "MAX_COMPARED", 3)
+    assert told(batch(*[record(headers=CONTEXT)] * 3)).headers
+    assert told(batch(*[record(headers=CONTEXT)] * 4)).why_not == SEVERAL
+
+
+def test_where_the_first_record_has_none_no_other_is_looked_at() -> None:
+    found = told(batch(record(), record(headers=CONTEXT)), batch(record(headers=CONTEXT)))
+    assert (found.headers, found.why_not) == ({}, "")
 
 
 def test_headers_cannot_be_read_where_they_are_compressed_or_not_wanted() -> None:
-    assert context(batch(record(headers=CONTEXT), attributes=GZIP)) == {}
+    hidden = batch(record(headers=CONTEXT), attributes=GZIP)
+    assert (told(hidden).headers, told(hidden).why_not) == ({}, COMPRESSED)
+    assert told(batch(record(headers=CONTEXT)), hidden).why_not == COMPRESSED
     assert Records(10).context is None
 
 
@@ -84,23 +111,20 @@ def test_a_record_that_contradicts_itself_has_no_headers_but_its_batch_counts(at
     for byte in (0, 1, 0x7F, 0x80, 0xFF):
         data[at] = byte
         assert count(bytes(data)) == 2
-        found: dict[str, str] = {}
-        records = Records(len(data), found)
-        assert records.walk(data, 0) == len(data)
-        assert set(found) <= {"traceparent", "b3"}
+        assert set(context(bytes(data))) <= {"traceparent", "b3"}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1), st.integers(0, 400))
 def test_in_pieces_and_past_the_end(sizes: list[int], value: int) -> None:
-    data = batch(record(bytes(value), headers=CONTEXT), record()) + batch(record())
-    found: dict[str, str] = {}
+    data = batch(record(bytes(value), headers=CONTEXT), record(headers=CONTEXT)) + batch(record(headers=CONTEXT))
+    found = Context()
     records, pos, end = Records(len(data), found), 0, 0
     while records.left:
         end = min(end + sizes[end % len(sizes)], len(data))
         if pos <= end:
             pos += records.walk(data[pos:end], 0)
-    assert (pos, records.count, found) == (len(data), 3, {"traceparent": TRACE, "b3": "0"})
+    assert (pos, records.count, found.headers) == (len(data), 3, {"traceparent": TRACE, "b3": "0"})
 
 
 @settings(max_examples=200, deadline=None)
@@ -108,6 +132,6 @@ def test_in_pieces_and_past_the_end(sizes: list[int], value: int) -> None:
 def test_any_bytes_come_to_an_end(data: bytes, at: int) -> None:
     whole = batch(record(headers=CONTEXT), record())
     data = whole[:at] + data + whole[at:]
-    records = Records(len(data), {})
+    records = Records(len(data), Context())
     assert records.walk(data, 0) <= len(data)
     assert records.left == 0

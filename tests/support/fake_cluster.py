@@ -93,6 +93,9 @@ class FakeCluster:
     def traced_elsewhere(self, peer: Workload) -> bool:
         return False
 
+    def sampled(self, peer: Workload) -> float:
+        return 1.0
+
     def workload(self, one: Pod) -> Workload:
         return Workload(one.ref.name, one.ref.namespace, NODE, kind="pod", uid=one.uid)
 

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 QUERY = "http://127.0.0.1:16686"
+METRICS = "http://127.0.0.1:8888/metrics"
+ACCEPTED = "otelcol_receiver_accepted_spans_total{"
 ARGUMENTS = (
     "--set",
     "extensions.jaeger_query.http.endpoint=127.0.0.1:16686",
@@ -57,6 +59,12 @@ class Jaeger:
         text = f"{trace_id:032x}" if trace_id >> 64 else f"{trace_id:016x}"
         traces = self.get(f"/api/traces/{text}") or []
         return [span | {"process": trace["processes"][span["processID"]]} for trace in traces for span in trace["spans"]]
+
+    def accepted(self) -> int:
+        """Spans that its receivers have taken since it was started, as it counts them itself."""
+        with urllib.request.urlopen(METRICS, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(ACCEPTED))
 
     def wait(self, condition: Callable[[], Any]) -> Any:
         """What `condition` answers as soon as that is true, or at last."""

@@ -224,7 +224,7 @@ class Certificates:
 
 
 def certificates(folder: Path) -> Certificates:
-    """A CA and, signed by it, `server`, `client` and `expired`; skips where there is no openssl."""
+    """A CA and, signed by it, `server`, `client`, `expired` and `elsewhere` (for another name); skips without openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl (Debian: openssl)")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -232,11 +232,13 @@ def certificates(folder: Path) -> Certificates:
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    (folder / "here").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    (folder / "there").write_text("subjectAltName=DNS:collector.example\n")
     openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
-    for name, days in (("server", "2"), ("client", "2"), ("expired", "-1")):
+    made = (("server", "2", "here"), ("client", "2", "here"), ("expired", "-1", "here"), ("elsewhere", "2", "there"))
+    for name, days, names in made:
         openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", "names")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", names)
         openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
     return Certificates(folder)
 

@@ -5,10 +5,12 @@ Whether every query answers something is asked of a real Prometheus in `tests/li
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,23 @@ ON = 'instance="n1:9464",job="clovisor"'
 INFO = ("clovisor_build_info", 'node="n1",version="1"', "1x60")
 SEEN = ("clovisor_segments_total", 'namespace="shop",pod="web",stage="seen",reason=""', "0+6000x60")
 EXPORTED = "clovisor_exported_sessions_total"
+OWN = "clovisor_agent_events_total"
+FAILED = "clovisor_calls_failed_total"
+CALL, SELDOM, LOOKUP = (
+    f'client_namespace="shop",client="web",server_namespace="shop",server="{server}",protocol="{protocol}"'
+    for server, protocol in (("cart", "http"), ("cron", "http"), ("dns", "dns"))
+)
+CALLED = ("clovisor_edge_calls_total", f'{CALL},side="client"', "0+120x60")
 Series = tuple[str, str, str]
+
+
+def durations(bound: float, longer: float, share: float) -> list[Series]:
+    """Of 120 calls a minute, `share` up to the one bound (s), the rest up to the other."""
+    within = ((bound, 120 * share), (longer, 120.0), ("+Inf", 120.0))
+    name, labels = "http_client_request_duration_seconds_bucket", f'{CALL},operation="GET /",status_class="2xx"'
+    return [(name, f'{labels},le="{upto}"', f"0+{calls:g}x60") for upto, calls in within]
+
+
 CASES: dict[str, tuple[list[Series], list[Series]]] = {
     "ClovisorAgentDown": (
         [("up", "", "1x5 0x54"), (INFO[0], INFO[1], "1x5 _x54")],
@@ -56,7 +74,11 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
     ),
     "ClovisorSessionsLost": (
         [("clovisor_engine_total", 'event="held_evicted"', "0+60x60")],
-        [("clovisor_engine_total", 'event="held_evicted"', "5x60"), ("clovisor_engine_total", 'event="gaps"', "0+1x60")],
+        [
+            ("clovisor_engine_total", 'event="held_evicted"', "0+1x60"),
+            ("clovisor_engine_total", 'event="gaps"', "0+60x60"),
+            ("clovisor_engine_total", 'event="strangers"', "0+60x60"),
+        ],
     ),
     "ClovisorParserCrashed": (
         [("clovisor_engine_total", 'event="parser_crashes"', "0x44 1x15")],
@@ -74,6 +96,14 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         [
             ("clovisor_export_waiting_sessions", 'exporter="jaeger://j"', "100x60"),
             (EXPORTED, 'exporter="jaeger://j",stage="sent",reason=""', "0+60x60"),
+        ],
+    ),
+    "ClovisorMetricsPushFailing": (
+        [(OWN, 'part="metrics",event="points failed"', "0+900x60"), (OWN, 'part="metrics",event="points sent"', "0x60"), INFO],
+        [
+            (OWN, 'part="metrics",event="points failed"', "900x60"),
+            (OWN, 'part="metrics",event="points sent"', "0+900x60"),
+            INFO,
         ],
     ),
     "ClovisorApiServerAway": (
@@ -99,26 +129,52 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
     "ClovisorCpuOverShare": (
         [
             ("process_cpu_seconds_total", "", "0+60x60"),
-            ("clovisor_exposition_cpu_seconds_total", "", "0+6x60"),
+            ("clovisor_exposition_cpu_seconds_total", "", "0+3x60"),
+            ("clovisor_metrics_push_cpu_seconds_total", "", "0+3x60"),
             ("clovisor_cpu_share_cores", "", "0.5x60"),
         ],
         [
             ("process_cpu_seconds_total", "", "0+60x60"),
-            ("clovisor_exposition_cpu_seconds_total", "", "0+30x60"),
+            ("clovisor_exposition_cpu_seconds_total", "", "0+20x60"),
+            ("clovisor_metrics_push_cpu_seconds_total", "", "0+20x60"),
             ("clovisor_cpu_share_cores", "", "0.5x60"),
         ],
     ),
     "ClovisorMetricsMerged": (
         [
             ("clovisor_edges_overflowed_total", "", "0x60"),
-            ("clovisor_operations_merged_total", "", "0+60x60"),
+            ("clovisor_operations_merged_total", "", "0x60"),
             ("clovisor_routes_overflowed_total", "", "0x60"),
+            ("clovisor_tcp_unnamed_total", 'reason="too many pairs"', "0x60"),
+            ("clovisor_tcp_unnamed_total", 'reason="too many at once"', "0+60x60"),
         ],
         [
             ("clovisor_edges_overflowed_total", "", "9x60"),
             ("clovisor_operations_merged_total", "", "9x60"),
             ("clovisor_routes_overflowed_total", "", "9x60"),
+            ("clovisor_tcp_unnamed_total", 'reason="too many pairs"', "9x60"),
         ],
+    ),
+    "ClovisorServiceFailing": (
+        [
+            CALLED,
+            (FAILED, f'{CALL},side="client",status_class="4xx"', "0+60x60"),
+            (FAILED, f'{CALL},side="client",status_class="timeout"', "_ 0+4x59"),
+            (FAILED, f'{CALL},side="client",status_class="5xx"', "_ 0+4x59"),
+        ],
+        [
+            CALLED,
+            (FAILED, f'{CALL},side="client",status_class="4xx"', "0+60x60"),
+            (FAILED, f'{CALL},side="client",status_class="5xx"', "0+2x60"),
+            ("clovisor_edge_calls_total", f'{SELDOM},side="server"', "0+6x60"),
+            (FAILED, f'{SELDOM},side="server",status_class="5xx"', "0+6x60"),
+            ("clovisor_edge_calls_total", f'{LOOKUP},side="server"', "0+600x60"),
+            (FAILED, f'{LOOKUP},side="server",status_class="error"', "0+500x60"),
+        ],
+    ),
+    "ClovisorServiceSlow": (
+        [CALLED, *durations(1.0, 5.0, 0.97)],
+        [CALLED, *durations(1.0, 5.0, 0.995)],
     ),
 }
 """Alert to what makes it fire, and to what does not: a sample a minute, for an hour."""
@@ -230,7 +286,8 @@ def test_alerts_say_how_bad_it_is_and_what_to_do() -> None:
     assert len({alert.name for alert in ALERTS}) == len(ALERTS)
     for alert in ALERTS:
         assert alert.severity in SEVERITIES
-        assert "$labels.instance" in alert.summary and alert.description.endswith(".")
+        about = "server" if alert.name.startswith("ClovisorService") else "instance"
+        assert f"$labels.{about} " in alert.summary and alert.description.endswith(".")
 
 
 @promtool
@@ -278,6 +335,26 @@ def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@promtool
+def test_a_share_of_what_is_sent_again_is_of_one_sides_segments(tmp_path: Path) -> None:
+    [panel] = [panel for page in PAGES for panel in panels(page) if panel.title == "Retransmitted"]
+    [asked] = panel.queries.values()
+    asked = re.sub(r"\$(namespace|server)\b", ".*", asked).replace("$__rate_interval", "5m")
+    sides = {"client": (100, 10), "server": (200, 2)}
+    series = [
+        {"series": f'clovisor_tcp_{name}_total{{server_namespace="shop",server="cart",side="{side}"}}', "values": f"0+{by}x60"}
+        for side, counts in sides.items()
+        for name, by in zip(("segments", "retransmissions"), counts, strict=True)
+    ]
+    share = {"labels": '{server_namespace="shop",server="cart"}', "value": 0.1}
+    test = {"interval": "1m", "input_series": series}
+    test["promql_expr_test"] = [{"expr": asked, "eval_time": "30m", "exp_samples": [share]}]
+    path = tmp_path / "tests.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
+    done = run("promtool", "test", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_kustomization_has_every_file() -> None:
     generated = yaml.safe_load((MADE / "kustomization.yaml").read_text())["configMapGenerator"]
     named = [name for one in generated for name in one["files"]]
@@ -298,3 +375,25 @@ def test_what_is_applied_is_not_too_large() -> None:
         assert len(json.dumps(one)) < APPLIED_BYTES, one["metadata"]["name"]
         dashboards = one["metadata"]["name"] != "clovisor-prometheus"
         assert (one["metadata"]["labels"].get("grafana_dashboard") == "1") == dashboards
+
+
+@each_page
+def test_grafanas_own_model_of_a_dashboard_reads_all_of_it(page):
+    """What it does not know, Grafana would not either; `definition` is written by Grafana itself, and is not in the model."""
+    model = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="needs grafana-foundation-sdk (PyPI)")
+    encoder = importlib.import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder
+    made = json.loads((MADE / f"{page.uid}.json").read_text())
+    read = json.loads(json.dumps(model.Dashboard.from_json(made), cls=encoder))
+    assert {path.rpartition("/")[2] for path in unread(made, read)} <= {"id", "definition"}
+
+
+def unread(written: Any, read: Any, path: str = "") -> Iterator[str]:
+    """Places of a document that came back otherwise, or not at all."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key, value in written.items():
+            yield from unread(value, read.get(key), f"{path}/{key}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for index, value in enumerate(written):
+            yield from unread(value, read[index], f"{path}/{index}")
+    elif written != read:
+        yield path

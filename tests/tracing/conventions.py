@@ -153,10 +153,18 @@ GRPC_SERVER_ERRORS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEM
 
 
 def failed(protocol: str, server: bool, attributes: Mapping[str, Any], status: str) -> bool | None:
-    """Whether a span with an answer is an error, by the conventions' own rules; None where they have none."""
+    """Whether a span with an answer is an error, by the conventions' own rules; None where they have none.
+
+    Below 400 HTTP's status leaves it open "unless there was another error (e.g. network error receiving the response body)":
+    then the session's status is not the code. A caller that calls it off is no error of the server.
+    """
     if protocol == "http":
         code = attributes.get("http.response.status_code")
-        return None if code is None else code >= 500 or (code >= 400 and not server)
+        if code is None:
+            return None
+        if code >= 500 or (code >= 400 and not server):
+            return True
+        return status != str(code) and not (server and status == "CANCEL")
     if protocol == "grpc":
         code = attributes.get("rpc.response.status_code", "")
         return None if not code else code in GRPC_SERVER_ERRORS if server else code != "OK"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
 from clovisor_py.model.session import Side
 from clovisor_py.model.workload import Workload
-from clovisor_py.tracing.identity import INSTANCE, PEER, observed, of_own, of_peer
+from clovisor_py.tracing.identity import INSTANCE, PEER, observed, of_own, of_peer, of_resource
 from tests.support.sessions import WORKLOADS, pod, session
 
 CART = Workload("cart-7d9f-x", "shop", "n1", "deployment/cart", "cart", "pod", "u1", "main")
@@ -25,6 +27,11 @@ def test_a_pod_that_tells_the_span():
         "k8s.service.name": "cart",
         "k8s.deployment.name": "cart",
     }
+
+
+def test_the_service_that_was_called_is_of_the_span_alone():
+    assert dict(of_resource(CART)) | {"k8s.service.name": "cart"} == of_own(CART)
+    assert of_resource(CART) == of_resource(replace(CART, service="front"))
 
 
 def test_the_other_end_has_the_same_names_in_a_namespace_of_our_own():

@@ -29,6 +29,31 @@ def test_another_call_has_other_ids(change):
     assert ids.span_id(one, Side.SERVER) != ids.span_id(other, Side.SERVER)
 
 
+SECOND = ids.STEP_NS
+
+
+def question(at, **changes):
+    """Of a client that asks with one id from one port."""
+    return session(**({"transport": "udp", "seq": 0, "head": b"\0\0\1\0example", "start_ns": at} | changes))
+
+
+def test_the_same_question_in_another_second_is_another_call():
+    at = 1_700_000_000 * SECOND
+    asked = [question(at + number * SECOND) for number in range(3)]
+    assert len({ids.trace_id(one) for one in asked}) == len({ids.span_id(one, Side.CLIENT) for one in asked}) == 3
+
+
+def test_both_ends_of_a_datagram_see_it_in_the_same_second():
+    at = 1_700_000_000 * SECOND + SECOND // 2
+    here, there = question(at, side=Side.CLIENT, interface=3), question(at + 400_000_000, interface=8)
+    assert ids.shared(here) and ids.trace_id(here) == ids.trace_id(there)
+    assert all(ids.span_id(here, side) == ids.span_id(there, side) for side in Side)
+
+
+def test_where_there_is_a_sequence_number_time_does_not_matter():
+    assert ids.trace_id(session(seq=0)) == ids.trace_id(session(seq=0, start_ns=99 * SECOND))
+
+
 def test_the_sides_of_a_call_are_two_spans():
     one = session()
     assert ids.span_id(one, Side.CLIENT) != ids.span_id(one, Side.SERVER)

@@ -10,7 +10,7 @@ from clovisor_py.model.session import Side, TraceContext
 from clovisor_py.model.workload import Endpoint
 from clovisor_py.outlet import Outlet
 from clovisor_py.tracing import ids
-from clovisor_py.tracing.joining import KEEP_NS, NONE, SAME, SEVERAL, TOO_OLD, Joining
+from clovisor_py.tracing.joining import KEEP_NS, NONE, OPEN_NS, SAME, SEVERAL, TOO_OLD, Joining
 from clovisor_py.tracing.spans import span_of
 from tests.support.segments import MS, Conversation
 from tests.support.sessions import START, session
@@ -23,8 +23,12 @@ SECOND = 1_000_000_000
 CALLER = Endpoint("10.0.0.9", 41122)
 
 
-def begin(join, at=START, seq=1000, interface=7, client=CALLER, headers=HEADERS):
-    join.begun(interface, client, Message(Kind.REQUEST, propagation=dict(headers), start_ns=at, seq=seq, head=HEAD))
+POD = Endpoint("10.0.0.2", 80)
+
+
+def begin(join, at=START, seq=1000, interface=7, client=CALLER, headers=HEADERS, server=POD, transport="tcp"):
+    message = Message(Kind.REQUEST, propagation=dict(headers), start_ns=at, seq=seq, head=HEAD)
+    join.begun(interface, client, server, transport, message)
 
 
 def served(join, at=START, seq=1000, lasted=100 * MS, **changes):
@@ -37,14 +41,8 @@ def served(join, at=START, seq=1000, lasted=100 * MS, **changes):
 
 def called(join, at=START + 10 * MS, trace=CONTEXT, **changes):
     """The pod has made a call of its own."""
-    one = session(
-        side=Side.CLIENT,
-        client=Endpoint("10.0.0.2", 50000),
-        server=Endpoint("10.0.0.3", 80),
-        start_ns=at,
-        trace=trace,
-        **changes,
-    )
+    fields = {"client": Endpoint("10.0.0.2", 50000), "server": Endpoint("10.0.0.3", 80), "start_ns": at, "trace": trace}
+    one = session(side=Side.CLIENT, **(fields | changes))
     join.take(one)
     return one
 
@@ -139,10 +137,79 @@ def test_it_is_bounded_and_counts_what_it_forgets():
     for number in range(1, 1001):
         begin(join, at=START + number, seq=number, headers={"b3": f"{number:032x}-{number:016x}-1"})
     assert (join.forgotten, join._count, len(join._requests)) == (900, 100, 100)
-    for number in range(901, 1001):
+    for number in range(1, 1001):
         served(join, at=START + number, seq=number, trace=TraceContext(number, number, "b3"))
     begin(join, at=START + 2 * KEEP_NS, seq=7)
     assert (join.forgotten, join._count, len(join._requests)) == (900, 1, 1)
+
+
+def other(number):
+    """A context that nobody else has."""
+    return {"b3": f"{number:032x}-{number:016x}-1"}
+
+
+def test_an_answered_request_is_forgotten_before_one_that_is_served():
+    join = Joining(most=2)
+    begin(join, seq=1)
+    for number in range(2, 100):
+        begin(join, at=START + number, seq=number, headers=other(number))
+        served(join, at=START + number, seq=number, lasted=1, trace=TraceContext(number, number, "b3"))
+    assert join.forgotten == 97
+    assert called(join).caller_span  # the first, which is still being served
+
+
+def test_a_call_that_a_forgotten_request_may_have_made_is_joined_to_no_other():
+    join = Joining(most=2)
+    for number in range(1, 4):
+        begin(join, seq=number, headers=HEADERS if number == 1 else other(number))
+    begin(join, seq=4)
+    call = called(join)
+    assert (join.forgotten, call.caller_span, call.unlinked) == (2, 0, TOO_OLD)
+    begin(join, seq=5, interface=8)
+    assert called(join, interface=8).caller_span  # another pod's requests are its own
+
+
+def test_requests_forgotten_unanswered_are_over_some_time():
+    join = Joining(most=2)
+    for number in range(1, 4):
+        begin(join, seq=number, headers=other(number))
+    later = START + OPEN_NS + SECOND
+    begin(join, at=later, seq=9)
+    assert called(join, at=later + OPEN_NS + 1).caller_span
+    assert called(join, at=later).unlinked == TOO_OLD
+    for number in (1, 2, 3):
+        served(join, seq=number, trace=TraceContext(number, number, "b3"))
+    begin(join, at=later + OPEN_NS + KEEP_NS + SECOND, seq=10, headers=other(10))
+    assert not join._horizons
+    assert called(join, at=later + OPEN_NS).unlinked == TOO_OLD  # what was so stays so
+
+
+SIX = "fd00::2"
+
+
+def test_a_call_from_another_address_behind_the_interface_is_unlinked():
+    join = Joining()
+    begin(join)
+    for ip in ("10.0.0.77", SIX):
+        assert called(join, client=Endpoint(ip, 50000)).unlinked == NONE
+    assert called(join).caller_span
+
+
+def test_all_addresses_of_a_pod_are_that_pod():
+    join = Joining()
+    join.know(7, ["10.0.0.2", SIX])
+    begin(join)
+    assert called(join, client=Endpoint(SIX, 50000)).caller_span
+    assert called(join, client=Endpoint("10.0.0.77", 50000)).unlinked == NONE
+    join.forget(7)
+    assert called(join, client=Endpoint(SIX, 50000)).unlinked == NONE
+
+
+def test_the_span_of_a_request_in_a_datagram_is_the_one_that_its_session_becomes():
+    join = Joining()
+    begin(join, seq=0, transport="udp")
+    call = called(join)
+    assert call.caller_span == ids.span_id(served(join, seq=0, transport="udp"), Side.SERVER)
 
 
 def test_one_that_lasts_does_not_keep_the_others():
@@ -178,14 +245,20 @@ def test_another_capture_is_another_world():
 
 
 def through(*talks):
-    """The sessions of these connections on one veth, by side, as their segments passed in time."""
+    """The sessions of these connections on one veth, by side."""
+    return {one.side: one for one in told_of(*talks)}
+
+
+def told_of(*talks):
+    """All of them, as their segments passed in time."""
     told = []
     outlet = Outlet(told.extend)
     engine = Pipeline(begun=outlet.joining.begun)
     segments = sorted((one for talk in talks for one in talk.segments), key=lambda one: one.time_ns)
-    outlet.take(engine.feed(segments))
+    for segment in segments:
+        outlet.take(engine.feed([segment]))
     outlet.take(engine.close(segments[-1].time_ns))
-    return {one.side: one for one in told}
+    return told
 
 
 def http(talk, headers, wait=0):
@@ -209,3 +282,58 @@ def test_a_call_before_the_request_is_unlinked_by_the_engine_too():
     out = http(Conversation(flow_id="out", pod_is_client=True, client_port=50000), HEADERS)
     into = http(Conversation(flow_id="in", start_ns=out.now), HEADERS)
     assert through(into, out)[Side.CLIENT].unlinked == NONE
+
+
+def upload(flow_id, port, at, answered=500 * MS):
+    """A request whose head comes at once, and whose body takes as long as its answer."""
+    head = f"POST /up HTTP/1.1\r\nHost: x\r\ntraceparent: {HEADERS['traceparent']}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    talk = Conversation(flow_id=flow_id, start_ns=at, client_port=port).handshake().client(head + "5\r\nhello\r\n")
+    return talk.wait(answered)
+
+
+DONE = "5\r\nhello\r\n0\r\n\r\n"
+ANSWER = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def call_at(at):
+    return http(Conversation(flow_id="out", pod_is_client=True, client_port=50000, start_ns=at), HEADERS)
+
+
+def test_a_request_is_served_from_its_head_on():
+    into = upload("in", 40001, START).client(DONE).server(ANSWER)
+    found = through(into, call_at(START + 50 * MS))
+    assert span_of(found[Side.CLIENT]).parent_id == span_of(found[Side.SERVER]).span_id
+
+
+def test_a_head_in_pieces_and_a_body_of_known_length():
+    head = f"POST /up HTTP/1.1\r\nContent-Length: 6\r\ntraceparent: {HEADERS['traceparent']}\r\n\r\nabc"
+    into = Conversation(start_ns=START).handshake().client(head, chunks=[1] * len(head)).wait(500 * MS)
+    found = through(into.client("def").server(ANSWER), call_at(START + 300 * MS))
+    assert span_of(found[Side.CLIENT]).parent_id == span_of(found[Side.SERVER]).span_id
+
+
+def test_one_that_is_still_being_sent_is_a_candidate_like_any_other():
+    one = upload("in", 40001, START).client(DONE).server(ANSWER)
+    two = http(Conversation(flow_id="two", client_port=40002, start_ns=START + 10 * MS), HEADERS, wait=200 * MS)
+    assert through(one, two, call_at(START + 50 * MS))[Side.CLIENT].unlinked == SEVERAL
+
+
+@pytest.mark.parametrize("rest", [["zz\r\n"] * 20, []])
+def test_one_whose_end_never_came_is_served_no_more(rest):
+    """Broken off, or no HTTP any more: a session says so, and nothing waits for it."""
+    one = upload("in", 40001, START)
+    for piece in rest:
+        one.client(piece).server("?\r\n")
+    two = http(Conversation(flow_id="two", client_port=40002, start_ns=one.now + 2 * SECOND), HEADERS, wait=200 * MS)
+    out = call_at(two.segments[2].time_ns + MS)
+    found = through(one.close(), two, out)
+    assert found[Side.CLIENT].caller_span == ids.span_id(found[Side.SERVER], Side.SERVER)
+    assert found[Side.SERVER].client.port == 40002
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "toy"])
+def test_an_upload_whose_connection_changed_its_protocol_is_told(protocol):
+    head = f"POST /up HTTP/1.1\r\nUpgrade: {protocol}\r\nContent-Length: 9\r\ntraceparent: {HEADERS['traceparent']}\r\n\r\n"
+    talk = Conversation(start_ns=START).handshake().client(head + "abc")
+    talk.server(f"HTTP/1.1 101 Go\r\nUpgrade: {protocol}\r\n\r\n").client("other").server("things")
+    assert [one.truncated for one in told_of(talk.close()) if one.resource == "/up"] == [True]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from clovisor_py.model.session import END, Outcome, Side, TraceContext
 from clovisor_py.model.workload import Endpoint
 from clovisor_py.tracing.sampling import CONTEXT, ERROR, RATIO, SLOW, SLOW_NS, Sampler, verdict
+from clovisor_py.tracing.spans import is_error
 from tests.support.sessions import ANY_SESSION, session
 
 
@@ -102,4 +105,28 @@ def test_a_ledger_is_a_moment():
 def test_any_session_has_a_verdict(one, ratio):
     kept, why = verdict(one, ratio)
     assert (kept, why) == verdict(one, ratio)
-    assert kept or not one.failed
+    assert kept or not is_error(one)
+    assert (why == ERROR) is is_error(one)
+
+
+@pytest.mark.parametrize(
+    ("status", "attributes"),
+    [
+        ("404", {"http.request.method": "GET", "http.response.status_code": 404}),
+        ("NOT_FOUND", {"rpc.system.name": "grpc", "rpc.method": "a/b", "rpc.response.status_code": "NOT_FOUND"}),
+    ],
+)
+def test_the_callers_mistakes_are_kept_where_they_are_errors(status, attributes):
+    calls = [
+        session(side=side, status=status, outcome=Outcome.ERROR, attributes=attributes, seq=seq)
+        for seq in range(100)
+        for side in Side
+    ]
+    reasons = {(call.side, verdict(call, 0.0)) for call in calls}
+    assert reasons == {(Side.CLIENT, (True, ERROR)), (Side.SERVER, (False, RATIO))}
+
+
+@given(ANY_SESSION)
+def test_no_error_of_a_server_is_kept_without_its_client(one):
+    called = replace(one, side=Side.SERVER)
+    assert is_error(replace(one, side=Side.CLIENT)) or not is_error(called)

@@ -158,6 +158,18 @@ def test_no_answer_is_always_an_error(outcome):
         assert span.attributes["error.type"] == outcome.value
 
 
+@pytest.mark.parametrize("code", [200, 404])
+@pytest.mark.parametrize(("status", "server"), [("INTERNAL_ERROR", True), ("REFUSED_STREAM", True), ("CANCEL", False)])
+def test_what_is_broken_off_after_its_status_is_an_error(code, status, server):
+    """Save at the server what its client called off."""
+    for side, error in ((Side.SERVER, server), (Side.CLIENT, True)):
+        span = span_of(http(code, side=side, status=status, outcome=Outcome.ERROR))
+        assert span.error is error
+        assert span.attributes.get("error.type") == (status if error else None)
+    assert span_of(session(attributes={"http.request.method": "GET"}, status=status, outcome=Outcome.ERROR)).error is server
+    assert span_of(session(protocol="own", attributes={}, status=status, outcome=Outcome.ERROR)).error
+
+
 def test_an_rpc_is_judged_by_its_own_status():
     attributes = {"rpc.method": "a/b", "http.request.method": "POST", "http.response.status_code": 200}
     span = span_of(session(attributes=attributes, outcome=Outcome.ERROR, status="UNAVAILABLE"))
@@ -193,12 +205,13 @@ def test_a_protocol_knows_its_own_error_type_and_host_better():
         (Endpoint("10.0.0.2", 443), {"url.path": "/", "url.scheme": "https"}, "https://10.0.0.2/"),
         (Endpoint("fd00::1", 80), {"url.path": "/x"}, "http://[fd00::1]/x"),
         (Endpoint("10.0.0.2", 80), {"url.path": "/x", "server.address": "shop", "server.port": 81}, "http://shop:81/x"),
+        (Endpoint("10.0.0.2", 80), {"url.path": "/x", "url.query": "q=1"}, "http://10.0.0.2/x?q=1"),
         (Endpoint("10.0.0.2", 80), {"url.path": "*"}, None),
         (Endpoint("10.0.0.2", 80), {}, None),
         (Endpoint("10.0.0.2", 80), {"url.path": "/x", "url.full": "given"}, "given"),
     ],
 )
-def test_a_client_says_the_url_without_its_query(server, attributes, url):
+def test_a_client_says_the_url_with_the_query_that_may_be_told(server, attributes, url):
     attributes = {"http.request.method": "GET"} | attributes
     assert span_of(session(side=Side.CLIENT, server=server, attributes=attributes)).attributes.get("url.full") == url
     if url != "given":

@@ -19,7 +19,7 @@ from clovisor_py.protocols._redaction import DEFAULT, OFF, STRICT, Redaction
 from clovisor_py.protocols._registry import registry
 from clovisor_py.tracing.spans import span_of
 from tests.protocols import test_dns, test_grpc, test_http, test_http2, test_kafka, test_postgresql, test_redis, test_tls
-from tests.support.http2 import Talk
+from tests.support.http2 import Talk, rst
 from tests.support.parser_harness import Script
 from tests.support.scripts import restore
 from tests.support.segments import Conversation
@@ -43,10 +43,21 @@ def grpc(code: int) -> Script:
     return talk.answer(1, body=test_grpc.sent(4), extra=[test_grpc.TYPE], trailers=[("grpc-status", str(code))]).script
 
 
+def broken_off(code: int, reset: int) -> Script:
+    """An exchange that is reset after its status."""
+    talk = Talk().ask(1, "/orders/7")
+    talk.ends[1].send_headers(1, [(":status", str(code))])
+    return [*talk.script, (SERVER, talk.ends[1].data_to_send()), (SERVER, rst(1, reset))]
+
+
 CODES = (200, 301, 400, 404, 429, 499, 500, 503, 599)
+RESETS = (0, 2, 7, 8)
 MORE: dict[str, list[Script]] = {
     "http": [http(code) for code in CODES],
-    "http2": [Talk().ask(1, "/orders/7").answer(1, code).script for code in CODES],
+    "http2": [
+        *(Talk().ask(1, "/orders/7").answer(1, code).script for code in CODES),
+        *(broken_off(code, reset) for code in CODES for reset in RESETS),
+    ],
     "grpc": [grpc(code) for code in range(18)],
 }
 """Statuses by which it is decided what an error is."""
@@ -105,9 +116,13 @@ def wrong(one: Session, span: Span) -> list[str]:
         found.append("network.protocol.name is a transport")
     if span.error != ("error.type" in attributes):
         found.append(f"error is {span.error}, and error.type {attributes.get('error.type')}")
+    if "url.full" in attributes and str(attributes["url.full"]).partition("?")[2] != attributes.get("url.query", ""):
+        found.append(f"url.full is {attributes['url.full']}, and url.query {attributes.get('url.query')}")
     by_rule = failed(one.protocol, one.side is Side.SERVER, attributes, one.status)
     if by_rule is not None and one.outcome in (Outcome.OK, Outcome.ERROR) and span.error is not by_rule:
         found.append(f"error is {span.error}, by the rule {by_rule}")
+    if one.failed and one.outcome is not Outcome.ERROR and not span.error:
+        found.append(f"no error, and it ended as {one.outcome.value}")
     if unseen(one):
         return found
     expected = name(one.protocol, one.operation, attributes)

@@ -1,0 +1,82 @@
+"""Queue: the sessions that wait for one exporter, bounded by their number and by their bytes; the oldest make room.
+
+Both bounds are needed: a session is 2 kB or, with a long statement in it, a hundred times as much, and what a pod says must not
+fill the agent's memory while a collector is away. Its bytes are an estimate that is made for every session and every exporter,
+so it has to be cheap (0.7 µs): the texts of its attributes, and a fixed part for all else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from sys import getsizeof
+from typing import Final
+
+from clovisor_py.model.session import Session
+
+SESSION_BYTES: Final = 8192
+"""That a session of a full queue may have on average, four times an ordinary one: 64 MB of the 8,192 that a queue holds."""
+FEWEST: Final = 512
+"""Sessions for whose bytes even the shortest queue has room."""
+FIXED_BYTES: Final = 2048
+"""Of a session besides its long texts: the object, numbers, keys, and what short texts take beyond their letters."""
+
+
+def weight(session: Session) -> int:
+    """About how many bytes of memory it takes; a letter counts as one, whatever it is."""
+    size = FIXED_BYTES + len(session.head)
+    for value in session.attributes.values():
+        if value.__class__ is str:
+            size += len(value)
+        elif value.__class__ is list:
+            size += sum(map(getsizeof, value))
+    return size
+
+
+def allowance(sessions: int) -> int:
+    """Bytes of a queue of so many sessions."""
+    return max(sessions, FEWEST) * SESSION_BYTES
+
+
+class Queue:
+    """At most `limit` sessions, and the `allowance` of so many. Whoever uses it from several threads has a lock."""
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        """Of those that wait, by `weight`."""
+        self._limit, self._limit_bytes = limit, allowance(limit)
+        self._sessions: deque[Session] = deque()
+        self._weights: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def add(self, sessions: Sequence[Session], weights: Sequence[int]) -> int:
+        """Behind the others; answers how many of the oldest had to go."""
+        self._sessions.extend(sessions)
+        self._weights.extend(weights)
+        self.bytes += sum(weights)
+        before = len(self._sessions)
+        while len(self._sessions) > self._limit or self.bytes > self._limit_bytes:
+            self._pop()
+        return before - len(self._sessions)
+
+    def take(self, most: int, most_bytes: int) -> list[Session]:
+        """The oldest, so many and so heavy at most; one is always taken, if there is one."""
+        taken: list[Session] = []
+        room = most_bytes
+        while self._sessions and len(taken) < most and (not taken or self._weights[0] <= room):
+            room -= self._weights[0]
+            taken.append(self._pop())
+        return taken
+
+    def clear(self) -> int:
+        """All go; answers how many."""
+        gone, self.bytes = len(self._sessions), 0
+        self._sessions.clear()
+        self._weights.clear()
+        return gone
+
+    def _pop(self) -> Session:
+        self.bytes -= self._weights.popleft()
+        return self._sessions.popleft()
