@@ -63,7 +63,7 @@ class Agent:
     successor; the lease silences it meanwhile. `lost` hears of a veth that has vanished, which is logged otherwise.
     `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those; `protocols`: name
     to protocol, by default all that are installed; `writer` gets every segment that was captured. Of interfaces in `private`
-    nothing is counted by `red` and `tcp`. `strangers`: see Pipeline.
+    nothing is counted by `red` and `tcp`. Of one that was given no terms (`attach` gives some) nothing is read.
     """
 
     def __init__(
@@ -80,7 +80,6 @@ class Agent:
         leave: bool = False,
         lost: Callable[[Veth], None] | None = None,
         private: Container[int] = (),
-        strangers: bool = False,
     ) -> None:
         self.settings = settings
         self._leave = leave
@@ -102,13 +101,13 @@ class Agent:
             protocols=protocols,
             redaction=redaction(settings.redact),
             begun=self._outlet.joining.begun,
-            strangers=strangers,
+            strangers=False,
         )
         self.troubles = Troubles(_log)
         """What the kernel refused of a veth, or of one look; the agent goes on."""
         self._veths: dict[int, Veth] = {}
         self._attached: set[int] = set()
-        """Also those that have vanished: what was captured of them may still wait."""
+        """Also those that have vanished: what was captured of them may still wait. For `writer` alone."""
         self._last_stats: dict[str, Stats] = {}
         self.shedding = Shedding(settings.cpu_share, settings.pod_bytes_per_s, self._stats)
         self._repairs = 0
@@ -152,8 +151,8 @@ class Agent:
         self.directory.add(veth.ifindex, veth.label, veth.addresses)
         self._outlet.joining.know(veth.ifindex, veth.addresses)
         self._veths[veth.ifindex] = veth
-        self._attached.add(veth.ifindex)
         if self._writer is not None:
+            self._attached.add(veth.ifindex)
             self._writer.add(veth.ifindex, veth.label, veth.addresses)
 
     def set_terms(
@@ -181,7 +180,8 @@ class Agent:
         That holds also where detaching raises a ClovisorError: what stays attached then is a stray of which nothing is read.
         """
         try:
-            self._look_at(ifindex)
+            with self.troubles.at("the last look at what a pod has lost"):
+                self._look_at(ifindex)
             self.datapath.detach(ifindex, self._tcp_look())
         finally:
             self._read_out()
@@ -328,7 +328,8 @@ class Agent:
         with self.troubles.at(f"clearing up after {veth.name}"):
             self.datapath.detach(veth.ifindex, self._tcp_look())
         self.directory.remove(veth.ifindex)
-        self._outlet.joining.forget(veth.ifindex)
+        for part in (self._outlet.joining, self._outlet.losses, self.shedding):
+            part.forget(veth.ifindex)
         rest = f"{len(self._veths)} go on" if self._veths else "nothing is left to trace"
         _log.warning("%s (%s) has vanished; %s.", veth.name, veth.label, rest)
 

@@ -119,13 +119,12 @@ class ClusterDirectory(Directory):
 
 
 def _kept(session: Session, ratio: float) -> bool:
-    """Whether the client's end of this becomes a span, where its pod has that ratio.
-
-    What is slow or an error here is so there, too, and all else depends on what both ends have alike.
+    """Whether the client's end of this becomes a span, where its pod has that ratio: by what both ends have alike, but for who
+    is to blame.
     """
     if session.propagation and session.trace is None:
         session.trace = read(session.propagation)
-    return verdict(session, ratio)[0]
+    return verdict(session, ratio, side=Side.CLIENT)[0]
 
 
 @lru_cache(CONTAINERS)

@@ -45,7 +45,7 @@ from clovisor_py.tracing.sampling import Sampler
 SECOND: Final = 1.0
 HUNG_S: Final = 10.0
 """A main loop that has not come round for so long hangs; it does so every 50 ms, attaching a hundred pods takes two seconds."""
-LIVE: Final = frozenset({"trace_by_default", "watch", "egress", "redact", "hints", "log_level"})
+LIVE: Final = frozenset({"trace_by_default", "watch", "egress", "redact", "hints", "log_level", "sample"})
 """Settings that hold as soon as they are changed; the others, from the next start on."""
 
 STARTING: Final = "the agent is starting."
@@ -80,23 +80,8 @@ class Service:
         self.reporter = Reporter(write)
         self._problems = OwnProblems(settings.node, self.reporter)
         self.cluster = Cluster(client, settings.node, settings.rules(self._names), self._names)
-        by_pod, private = ByPod(), set[int]()
-        self.taps = Taps(fanout, private)
-        sessions = Counting(self.taps, by_pod)
-        sampler = fanout.sampler or Sampler(1.0)
-        self.node = NodeAgent(
-            settings,
-            sessions,
-            self.cluster,
-            self.reporter,
-            protocols=protocols,
-            private=private,
-            ratios=sampler.ratios,
-            began=by_pod.remove,
-        )
-        self.node.apply(settings.redact, dict(settings.hints))
-        self._node_taps = NodeTaps(self.node, self.taps, settings.node, self.cluster.find)
-        self._snapshots = Snapshots(self.node, settings.node, by_pod)
+        self._sampler = fanout.sampler or Sampler(1.0)
+        self._make_node(settings, protocols)
         self.control = ControlSocket(socket, self._find, lambda sock, asked: self.taps.open(sock, asked.targets, asked.redact))
         self.control.publish(Snapshot(settings.node, __version__, self.node.started, time.time(), starting=True))
         self._exposition = Exposition(
@@ -104,7 +89,7 @@ class Service:
             lambda: self.control.snapshot,
             lambda: self.node.agent.tcp,
             PodUsage(),
-            sampler.ratio,
+            self._sampler.ratio,
             self._pushes_s,
         )
         self._push = self._open_push()
@@ -113,6 +98,24 @@ class Service:
         self._endpoint = HttpEndpoint(
             settings.http_port, healthy=self.healthy, ready=self.ready, metrics=self._exposition.render, host=settings.http_host
         )
+
+    def _make_node(self, settings: NodeSettings, protocols: Mapping[str, Protocol]) -> None:
+        """The node's agent, and who looks over its shoulder: taps, and the counts by pod."""
+        by_pod, private = ByPod(), set[int]()
+        self.taps = Taps(self.fanout, private)
+        self.node = NodeAgent(
+            settings,
+            Counting(self.taps, by_pod),
+            self.cluster,
+            self.reporter,
+            protocols=protocols,
+            private=private,
+            ratios=self._sampler.ratios,
+            began=by_pod.remove,
+        )
+        self.node.apply(settings.redact, dict(settings.hints))
+        self._node_taps = NodeTaps(self.node, self.taps, settings.node, self.cluster.find)
+        self._snapshots = Snapshots(self.node, settings.node, by_pod)
 
     def __enter__(self) -> Service:
         with ExitStack() as undo:
@@ -212,6 +215,7 @@ class Service:
             _log.warning("setting changed: %s%s", change, later)
         logging.getLogger().setLevel(found.log_level.upper())
         self.node.apply(found.redact, dict(found.hints))
+        self._sampler.of_others = found.sample
         self.node.concern(self.cluster.set_rules(found.rules(self._names)))
 
 

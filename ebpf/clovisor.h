@@ -60,7 +60,7 @@ enum cv_mode {
 enum cv_counter {
     CV_SEGMENTS = 0,  /* skbs with payload, TCP or watched UDP */
     CV_CAPTURED,      /* all of its payload went up */
-    CV_CUT_BUDGET,    /* its header went up; beyond the head of its turn */
+    CV_CUT_BUDGET,    /* its header went up; beyond the head of its turn, or beyond what records hold of one segment */
     CV_CUT_SKIP,      /* its header went up; user space had said that it needs no more of this body */
     CV_CUT_FLOW,      /* its header went up; the flow's share was used up: bytes a second, or those for detection */
     CV_CUT_POD,       /* only the head of its turn went up; the pod's bytes a second were used up */

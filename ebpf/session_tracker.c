@@ -292,16 +292,17 @@ INLINE u32 decide(struct cv_session *s, struct packet *p, struct cv_pod *pod, st
  * segment ends in then. */
 INLINE u32 keep_end(struct scratch *room, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state, u64 now)
 {
-    u32 length = room->packet.length, rest = length - room->want, why = CV_CUT_FLOW;
+    u32 length = room->packet.length, rest = length - room->want, why = CV_CUT_FLOW, record = CV_RECORD_COST;
 
-    if (rest > CV_TAIL || length > CV_CHUNK * CV_CHUNKS) {
-        room->tail = rest = CV_TAIL;
-    } else {
+    if (rest <= CV_TAIL && length <= CV_CHUNK * CV_CHUNKS) {
         room->want = length;
         why = CV_CAPTURED;
+        record = 0; /* it is the same one */
+    } else {
+        room->tail = rest = rest < CV_TAIL ? rest : CV_TAIL;
     }
     charge(&s->due_ns, now, (u64)rest * pod->flow_ns_per_kib >> 10);
-    charge(&state->due_ns, now, (u64)(rest + CV_RECORD_COST) * pod->pod_ns_per_kib >> 10);
+    charge(&state->due_ns, now, (u64)(rest + record) * pod->pod_ns_per_kib >> 10);
     return why;
 }
 

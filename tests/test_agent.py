@@ -84,11 +84,14 @@ class Bench:
 
     def __init__(self, *ifindexes, **how):
         self.sink, self.talk = Sink(), Conversation().handshake()
-        self.agent = Agent(Settings(), self.sink, **{"strangers": True, **how})
+        terms = how.pop("terms", True)
+        self.agent = Agent(Settings(), self.sink, **how)
         self.agent.source = SimpleNamespace(now_ns=lambda: self.talk.now)
         self.datapath = self.agent.datapath
         for ifindex in ifindexes:
             self.agent.add(Veth(ifindex, f"veth{ifindex}", f"pod{ifindex}", ("10.0.0.2",), "eth0"))
+            if terms:
+                self.agent.set_terms(ifindex, {}, "default")
 
     def captured(self):
         """What was said so far waits in the ring."""
@@ -103,7 +106,7 @@ def bench(monkeypatch):
 
 
 def test_what_cannot_be_detached_ends_all_the_same_and_is_read_no_more(bench):
-    one = bench(VETH, strangers=False)
+    one = bench(VETH, terms=False)
     one.agent.set_terms(VETH, {}, "default")
     one.talk.client(GET)
     one.captured()
@@ -119,7 +122,7 @@ def test_what_cannot_be_detached_ends_all_the_same_and_is_read_no_more(bench):
 
 
 def test_a_session_tells_what_its_pod_had_lost_when_it_was_delivered(bench):
-    one = bench(VETH, strangers=False)
+    one = bench(VETH, terms=False)
     one.agent.set_terms(VETH, {}, "default")
     for lost in (5, 7):
         one.datapath.losses = lost
@@ -134,7 +137,7 @@ def test_a_session_tells_what_its_pod_had_lost_when_it_was_delivered(bench):
 
 
 def test_what_passed_since_the_last_sweep_counts_when_a_pod_goes(bench):
-    one = bench(VETH, strangers=False)
+    one = bench(VETH, terms=False)
     one.datapath.last_looks = [(place(), entry(to_pod={"bytes": 40, "packets": 1}, state=PEER_OPENED | RST_SEEN))]
     one.agent.drop(VETH)
     [pair] = one.agent.tcp.pairs()
@@ -143,7 +146,7 @@ def test_what_passed_since_the_last_sweep_counts_when_a_pod_goes(bench):
 
 
 def test_what_was_captured_for_somebody_who_is_gone_reaches_nobody(bench):
-    one = bench(strangers=False)
+    one = bench()
     one.talk.client(GET).server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     one.captured()
     one.agent.drop(VETH)

@@ -103,6 +103,20 @@ def test_a_callers_span_of_an_error_or_of_what_was_slow_is_always_there(changes)
     assert all(sampled(0.0, seq, **changes).peer_kept for seq in range(20))
 
 
+@pytest.mark.parametrize(
+    ("status", "attributes"),
+    [
+        ("404", {"http.request.method": "GET", "http.response.status_code": 404}),
+        ("CANCEL", {"http.request.method": "GET", "http.response.status_code": 200}),
+        ("NOT_FOUND", {"rpc.system.name": "grpc", "rpc.method": "Get"}),
+    ],
+)
+def test_what_is_an_error_of_the_caller_alone_has_its_span(status, attributes):
+    """Also where the server, whose fault it is not, is asked."""
+    server = {"outcome": Outcome.ERROR, "status": status, "attributes": attributes}
+    assert all(sampled(0.0, seq, **server).peer_kept for seq in range(20))
+
+
 @pytest.mark.parametrize(("flag", "kept"), [("01", True), ("00", False)])
 def test_the_callers_context_decides_before_its_ratio(flag, kept):
     headers = {"traceparent": f"00-{1:032x}-{2:016x}-{flag}"}

@@ -137,8 +137,9 @@ def test_a_loop_that_hangs_is_not_healthy(service):
 def test_settings_that_change_and_those_that_make_no_sense(service, caplog):
     caplog.set_level(logging.WARNING)
     with service:
-        service._file.found = dataclasses.replace(settings(), redact="strict", cpu_share=0.7)
+        service._file.found = dataclasses.replace(settings(), redact="strict", cpu_share=0.7, sample=0.25)
         service._also(time.monotonic())
+        assert service._sampler.ratio(7) == 0.25
         assert made[-1].applied[-1] == ("strict", {})
         assert made[-1].concerned == [{Ref("Pod", "shop", "web")}]
         service._file.found = "the settings file is odd."

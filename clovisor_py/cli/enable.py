@@ -23,7 +23,12 @@ from clovisor_py.protocols._plugins import load
 @click.option("--capture", type=click.Choice(CAPTURES), help="Of payloads: heads of turns, everything, nothing.")
 @click.option("--egress", metavar="ADDRESS:PORT,…", help="Only these outgoing connections (10.0.0.5:5432,*:6379).")
 @click.option("--redact", type=click.Choice(LEVELS), help="How much of what is private to hide.")
-@click.option("--sample", type=click.FloatRange(0, 1), metavar="RATIO", help="Of its sessions, those that become spans (0.1).")
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1),
+    metavar="RATIO",
+    help="Of its sessions, those that become spans (0.1); errors always do.",
+)
 @plugin_option
 @cluster_options
 def COMMAND(

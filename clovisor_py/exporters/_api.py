@@ -42,6 +42,11 @@ class ExportUrl:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}" + (f":{self.port}" if self.port is not None else "")
 
+    @property
+    def name(self) -> str:
+        """As it is written, but for a path at a network's place (`otlp+http://host/…`): logs and /metrics have this."""
+        return f"{self.shown}/…" if self.host and self.path not in ("", "/") else self.text
+
 
 class Sink(typing.Protocol):
     """Where sessions go."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from clovisor_py.errors import ExportFailed
 from clovisor_py.exporters._api import Sink
 from clovisor_py.exporters._later import Later
-from clovisor_py.exporters._registry import makes_spans, open_sink
+from clovisor_py.exporters._registry import makes_spans, open_sink, parse
 from clovisor_py.exporters._worker import CLOSE_S, Ledger, Worker
 from clovisor_py.model.session import Session
 from clovisor_py.tracing.sampling import Sampled, Sampler
@@ -102,16 +102,24 @@ def open_urls(urls: Sequence[str], *, queue_limit: int, later: bool = False, sam
         workers: list[Worker] = []
         sampled: list[Worker] = []
         for url in dict.fromkeys(urls):
-            worker = Worker(url, _patient(url) if later else open_sink(url), queue_limit=queue_limit)
+            name = _name(url, [worker.name for worker in (*workers, *sampled)])
+            worker = Worker(name, _patient(url, name) if later else open_sink(url), queue_limit=queue_limit)
             undo.callback(worker.close)
             (sampled if sampler is not None and makes_spans(url) else workers).append(worker)
         undo.pop_all()
     return Fanout(workers, sampler, sampled)
 
 
-def _patient(url: str) -> Sink:
+def _name(url: str, taken: Sequence[str]) -> str:
+    """What it is called, in logs and metrics; a number behind it where another is called so."""
+    name = parse(url).name
+    alike = sum(other.partition(" #")[0] == name for other in taken)
+    return f"{name} #{alike + 1}" if alike else name
+
+
+def _patient(url: str, name: str) -> Sink:
     try:
         return open_sink(url)
     except ExportFailed as error:
-        _log.warning("export %s: %s It is tried again with every batch of sessions.", url, error)
+        _log.warning("export %s: %s It is tried again with every batch of sessions.", name, error)
         return Later(partial(open_sink, url))

@@ -64,12 +64,14 @@ class Connection(http.client.HTTPConnection):
         found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         fault = OSError("no address")
         for index, (family, kind, protocol, _, address) in enumerate(found):
-            sock = socket.socket(family, kind, protocol)
+            sock = None
             try:
+                sock = socket.socket(family, kind, protocol)  # a kernel without IPv6 refuses even that
                 sock.settimeout(self._left_s() / (len(found) - index))
                 sock.connect(address)
             except OSError as error:
-                sock.close()
+                if sock is not None:
+                    sock.close()
                 fault = error
             else:
                 return sock

@@ -2,7 +2,8 @@
 
 They are read from the very collector that Prometheus reads, so both say the same. Names are OpenTelemetry's: dots, and the unit
 apart (`http.server.request.duration` in `s`); a collector that writes them to Prometheus arrives at those of `/metrics` again.
-Attributes are OpenTelemetry's where it has some (`metrics._conventions`), beside ours, which are what all families share.
+Attributes are OpenTelemetry's where it has some (`metrics._conventions`): of durations beside ours, which are what all families
+share; of what is said of a pod or a process, instead of them.
 
 One Resource: the agent, on its node; who called whom stays in attributes, called as the labels are. Not a Resource a workload:
 a series is about a pair of them as seen from one node, and OpenTelemetry wants one writer for each stream. Two agents that see

@@ -30,6 +30,8 @@ from clovisor_py.model.session import Session
 
 STDOUT = Path("-")
 OPTIONS = ("rotate", "keep", "gzip")
+LOOK = 64
+"""Bytes of a file by which it is known as one of lines."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class JsonlSink:
         self._torn = False
         """The last line is half a line that could not be taken back: a line break comes first."""
         try:
-            self._check_content()
+            if self._regular and path != STDOUT and not _takes_lines(path):
+                raise UsageError(f"{self._name} holds something else than JSON lines; give jsonl: another file.")
             self._rotation = self._begin(plan)
         except ClovisorError:
             os.close(self._file)
@@ -84,12 +87,11 @@ class JsonlSink:
         self._follow()
         for piece in self._parts.waiting():
             try:
-                self._append(b"\n" * self._torn + piece.data)
+                self._append(piece.data)
             except SinkGone:
                 raise
             except ExportFailed as error:
                 raise self._parts.interrupted(error) from error
-            self._torn = False
             self._parts.settle(0, "")
         return self._parts.done()
 
@@ -108,10 +110,12 @@ class JsonlSink:
             yield _piece(held)
 
     def _append(self, data: bytes) -> None:
-        if self._rotation is not None and self._rotation.due(self._place(), len(data)):
-            self._file = self._rotation.turn(self._file)
         start = self._place()
         try:
+            self._end_torn()
+            if self._rotation is not None and self._rotation.due(self._place(), len(data)):
+                self._file = self._rotation.turn(self._file)
+            start = self._place()
             self._write(data)
         except BrokenPipeError as error:
             if self._path == STDOUT:
@@ -123,11 +127,19 @@ class JsonlSink:
         if self._rotation is not None:
             self._rotation.work(len(data))
 
+    def _end_torn(self) -> None:
+        """Half a line is a line of its own, not the beginning of the next one."""
+        if self._torn:
+            self._write(b"\n")
+            self._torn = False
+
     def _follow(self) -> None:
         """Where somebody has moved the file away, begin a new one; where that cannot be had, the old one is as good."""
         if not self._regular or self._path == STDOUT or same(self._file, self._path):
             return
         try:
+            if not _takes_lines(self._path):
+                return
             fresh = open_locked(self._path, alone=self._plan is not None)
         except OSError as error:
             log.debug("%s was moved away, and no new one can be begun (%s).", self._name, error.strerror)
@@ -140,18 +152,6 @@ class JsonlSink:
         if self._rotation is not None:
             self._rotation.close()
         os.close(self._file)
-
-    def _check_content(self) -> None:
-        """A capture, or whatever else somebody has there, is not to be appended to by a slip of the hand."""
-        if not self._regular or self._path == STDOUT:
-            return
-        try:
-            with self._path.open("rb") as file:
-                first = file.read(1)
-        except OSError:  # it may be written and not read: then it is nobody's capture
-            return
-        if first not in (b"", b"{"):
-            raise UsageError(f"{self._name} holds something else than JSON lines; give jsonl: another file.")
 
     def _begin(self, plan: Plan | None) -> Rotation | None:
         """What rotates it, where that is asked for. Others may append beside us, but to nothing that is rotated."""
@@ -180,6 +180,17 @@ class JsonlSink:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
+
+
+def _takes_lines(path: Path) -> bool:
+    """Whether a file is one of lines, empty, or not there: what holds a capture is not appended to by a slip of the hand."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return file.read(LOOK).lstrip(b"\n")[:1] in (b"", b"{")
+    except (FileNotFoundError, PermissionError):  # what may be written and not read is nobody's capture
+        return True
 
 
 def _piece(lines: list[str]) -> Piece:

@@ -89,7 +89,8 @@ class Pairing(SessionMaker, ABC):
         opened, self._opened = self._opened, None
         if opened is not None and opened is not request:
             opened.incomplete = True
-            self.not_seen(opened, False, opened.end_ns)
+            if not (self._early and self._answered_early(opened, False)):
+                self.not_seen(opened, False, opened.end_ns)
 
     @abstractmethod
     def take(

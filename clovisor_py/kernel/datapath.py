@@ -162,8 +162,10 @@ class Datapath:
         self._baseline.pop(ifindex, None)
         self._slots.pop(ifindex, None)
         self.precedence.forget(ifindex)
-        clear(self.maps, ifindex, look)
-        attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0), self._ids())
+        try:
+            clear(self.maps, ifindex, look)
+        finally:  # whatever a look runs into, what is on the veth goes
+            attach.detach(ifindex, self.settings.pins, self._flags.get(ifindex, 0), self._ids())
         self.maps.set_attached(ifindex, None)
         self._flags.pop(ifindex, None)
 

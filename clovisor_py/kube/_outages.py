@@ -30,8 +30,6 @@ class Outages:
         """It works again."""
         with self._lock:
             problem = self._now.pop(name, "")
-            left = len(self._now)
-        if problem and left:
-            _log.debug("watching %s works again", name)
-        elif problem:
-            _log.warning("watching %s works again, and so does all that is watched.", name)
+            others = problem in self._now.values()
+        if problem:
+            _log.log(logging.DEBUG if others else logging.WARNING, "watching %s works again", name)

@@ -17,6 +17,8 @@ from clovisor_py.model.session import Session, Side
 EDGE_ROWS: Final = 32
 """Rows of one edge, OTHER not counted: with 24 series each (a histogram and two counters), its sizes and statuses, an edge has
 less than a thousand, whatever is on the wire."""
+OWN_STATUSES: Final = 4
+"""Statuses that each edge has, whatever others take: `ok`, `200` and the commonest errors of a service that comes late."""
 STATUSES: Final = 48
 """Statuses of one edge that are told apart (they come from the wire); the rest is counted as OTHER. For all, see `red`."""
 STATUS_CHARS: Final = 64
@@ -136,7 +138,7 @@ class Edge:
     def called(self, status: str, room: bool) -> str:
         """Under which name a new status is counted; where there is no `room`, and no such name yet, it is OTHER."""
         status = status[:STATUS_CHARS]
-        if status not in self.statuses and not (room and self.apart < STATUSES):
+        if status not in self.statuses and not (self.apart < OWN_STATUSES or (room and self.apart < STATUSES)):
             status = OTHER
         self.statuses.setdefault(status, 0)
         return status

@@ -27,6 +27,8 @@ _ENDING = re.compile(
     re.VERBOSE,
 )
 """Of files that servers serve."""
+_DOMAINS: Final = frozenset({"com", "de", "dev", "edu", "eu", "gov", "internal", "local", "localhost", "net", "org", "uk"})
+"""Behind one word they make it a host."""
 _NO_VOWEL = re.compile(
     r"""
     btn | cmd | css | ctx | db | dns | fs | grpc | html | http | img | jpg | jwt | mc | mgr | mqtt | ms | pdf | png | smtp
@@ -51,11 +53,15 @@ def written(part: str) -> bool:
 
 
 def _is_file_or_service(part: str) -> bool:
-    """What its dots say: it ends as files do, is a version, or a service in its package; not two words of a name or a host."""
+    """What its dots say: it ends as files do, is a version, a service in its package, or two small words (`users.list`, of
+    which a name of a person is one to be learnt); not a host, nor an address.
+    """
     names = part.lstrip(".").split(".")
     last = names[-1]
     if len(names) == 1 or _ENDING.fullmatch(last.lower()) or _VERSION.fullmatch(last) or _VERSION.fullmatch(part):
         return True
+    if len(names) == 2 and part.islower() and all(name.isalpha() for name in names):
+        return last not in _DOMAINS
     return names[0][:1].islower() and not last.islower() and last.isidentifier()
 
 

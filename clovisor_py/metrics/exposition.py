@@ -92,12 +92,11 @@ class Exposition(Collector):
         """Seconds of CPU that went into pages so far, unfinished ones included: capturing less would not make it less."""
         return self._cpu.spent_s
 
-    def families(self) -> Iterator[Metric]:
-        """Every metric of the page, now; the CPU time is not in `cpu_s`: whoever asks counts it."""
-        return iter(self._registry.collect())
-
     def pushed(self) -> Iterator[Metric]:
-        """The same for OTLP: durations have OpenTelemetry's own attributes as well."""
+        """Every metric of the page, now, for OTLP: durations have OpenTelemetry's own attributes as well.
+
+        The CPU time is not in `cpu_s`: whoever asks counts it.
+        """
         yield from self._all(conventions=True)
         yield from self._process.collect()
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from clovisor_py.model.session import Outcome, Session
+from clovisor_py.model.session import Outcome, Session, Side
 from clovisor_py.tracing import ids
 from clovisor_py.tracing.context import decision
 from clovisor_py.tracing.spans import is_error
@@ -53,9 +53,12 @@ class Sampled:
     left_out: Mapping[str, int]
 
 
-def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS) -> tuple[bool, str]:
-    """Whether it is kept, and why. Pure: the same session has the same answer everywhere. `ratio` is from 0 to 1."""
-    if is_error(session):
+def verdict(session: Session, ratio: float, slow_ns: int = SLOW_NS, side: Side | None = None) -> tuple[bool, str]:
+    """Whether it is kept, and why. Pure: the same session has the same answer everywhere. `ratio` is from 0 to 1.
+
+    `side`: whose span is asked for, if not that of the session's own.
+    """
+    if is_error(session, side):
         return True, ERROR
     if session.duration_ns >= slow_ns and not session.connection and session.outcome is not Outcome.ONE_WAY:
         return True, SLOW
@@ -82,13 +85,13 @@ def whole(_: int) -> float:
 class Sampler:
     """Decides, and counts. For one thread; `ratio` for any.
 
-    `ratios`: of interfaces whose pods have one of their own; who attaches keeps them.
+    `ratios`: of interfaces whose pods have one of their own; who attaches keeps them. `of_others`: of all others; may change.
     """
 
-    __slots__ = ("_kept", "_left_out", "_ratio", "_slow_ns", "ratios")
+    __slots__ = ("_kept", "_left_out", "_slow_ns", "of_others", "ratios")
 
     def __init__(self, ratio: float, slow_ns: int = SLOW_NS) -> None:
-        self._ratio, self._slow_ns = ratio, slow_ns
+        self.of_others, self._slow_ns = ratio, slow_ns
         self.ratios: dict[int, float] = {}
         self._kept, self._left_out = dict.fromkeys(REASONS, 0), dict.fromkeys((CONTEXT, RATIO), 0)
 
@@ -100,7 +103,7 @@ class Sampler:
 
     def ratio(self, interface: int) -> float:
         """A Ratio."""
-        return self.ratios.get(interface, self._ratio)
+        return self.ratios.get(interface, self.of_others)
 
     def ledger(self) -> Sampled:
         """The counts now."""

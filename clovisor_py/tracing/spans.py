@@ -63,28 +63,28 @@ def _name(session: Session) -> str:
     return f"{operation} {target}" if target else operation
 
 
-def is_error(session: Session) -> bool:
-    """Whether its span is an error: what is the caller's mistake is none of the server.
+def is_error(session: Session, side: Side | None = None) -> bool:
+    """Whether its span is an error (or that of the other `side`): what is the caller's mistake is none of the server.
 
     An RPC over HTTP has a status of its own, and an HTTP exchange that was broken off after its status has another one.
     """
-    attributes = session.attributes
+    attributes, side = session.attributes, side or session.side
     if session.outcome not in (Outcome.OK, Outcome.ERROR):
         return session.failed
     if "rpc.method" in attributes or "rpc.system.name" in attributes:
-        if session.side is Side.SERVER and attributes.get("rpc.system.name") == "grpc":
+        if side is Side.SERVER and attributes.get("rpc.system.name") == "grpc":
             return session.failed and session.status in GRPC_ERRORS
         return session.failed
     code = attributes.get("http.response.status_code")
-    if isinstance(code, int) and code >= HTTP_ERRORS[session.side]:
+    if isinstance(code, int) and code >= HTTP_ERRORS[side]:
         return True
     if isinstance(code, int) and code >= HTTP_ERRORS[Side.CLIENT] and session.status == str(code):
         return False
-    return session.failed and not _called_off(session)
+    return session.failed and not _called_off(session, side)
 
 
-def _called_off(session: Session) -> bool:
-    return session.side is Side.SERVER and session.status == CALLED_OFF and "http.request.method" in session.attributes
+def _called_off(session: Session, side: Side) -> bool:
+    return side is Side.SERVER and session.status == CALLED_OFF and "http.request.method" in session.attributes
 
 
 def _url(session: Session, attributes: Mapping[str, AttributeValue]) -> str:

@@ -116,3 +116,13 @@ def test_who_makes_spans_is_known_by_the_url(tmp_path):
         assert [ledger.offered for ledger in fanout.ledgers().values()] == [1, 0]
     with open_urls(urls[:1], queue_limit=10, sampler=Sampler(0.0)) as fanout:
         assert fanout.sampling() is None
+
+
+def test_what_stands_in_logs_and_metrics_has_no_path_of_a_place_on_the_network(tmp_path, caplog):
+    """A collector's path may be its key."""
+    urls = [f"jsonl:{tmp_path / 'a'}", "otlp+http://127.0.0.1:9/key-SECRET", "otlp+http://127.0.0.1:9/other-SECRET"]
+    with open_urls(urls, queue_limit=10) as fanout:
+        fanout.offer([session()])
+        names = list(fanout.close(0.5))
+    assert names == [urls[0], "otlp+http://127.0.0.1:9/…", "otlp+http://127.0.0.1:9/… #2"]
+    assert "SECRET" not in caplog.text

@@ -135,6 +135,46 @@ def test_who_moves_the_file_away_gets_a_new_one(tmp_path, plan):
     assert (numbers(tmp_path / "moved"), numbers(path)) == (list(range(BATCH)), list(range(BATCH, 2 * BATCH)))
 
 
+def test_what_took_the_files_place_and_holds_something_else_is_let_be(tmp_path):
+    path = tmp_path / "x"
+    sink = JsonlSink(path)
+    write(sink, 1)
+    path.rename(tmp_path / "moved")
+    path.write_bytes(b"\n\r\r\n")
+    write(sink, 1, BATCH)
+    sink.close()
+    assert path.read_bytes() == b"\n\r\r\n"
+    assert numbers(tmp_path / "moved") == list(range(2 * BATCH))
+
+
+def test_half_a_line_is_ended_where_it_is_and_not_in_the_next_file(tmp_path, monkeypatch):
+    path, write_ = tmp_path / "x", os.write
+    lines = [len(_json.line(one)) + 1 for one in (*batch(0), *batch(BATCH))]
+    sink = JsonlSink(path, Plan(sum(lines) + 20, keep=9))
+    write(sink, 1)
+
+    def half(file, data):
+        if len(data) > 100:
+            write_(file, data[:50])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_(file, data)
+
+    def refuse(file, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl.os, "write", half)
+        patch.setattr(jsonl.os, "ftruncate", refuse)
+        with pytest.raises(ExportInterrupted):
+            sink.export(batch(BATCH))
+    write(sink, 1, BATCH)
+    sink.close()
+    full, now = files(path)
+    assert full.read_bytes().endswith(b"\n") and len(full.read_bytes().splitlines()) == BATCH + 1
+    assert now.read_bytes().startswith(b"{") and len(now.read_bytes().splitlines()) == BATCH
+    JsonlSink(path).close()
+
+
 def test_what_holds_something_else_is_not_appended_to(tmp_path):
     path = tmp_path / "x.pcap"
     path.write_bytes(b"\n\r\r\n")

@@ -82,6 +82,17 @@ def test_a_request_is_told_of_at_its_head_and_becomes_a_session_whatever_comes(b
     assert [s.operation for s in bench.sessions[3:]] == ["50"]
 
 
+def test_an_answer_that_came_before_the_end_of_its_request_is_one_session_with_it(bench):
+    """Also where the rest of the request is never seen."""
+    bench = Bench(type(bench.pairing))
+    request = Message(Kind.REQUEST, "10", start_ns=10, end_ns=10)
+    bench.pairing.opened(request)
+    bench.answer(20)
+    bench.pairing.abandon(60)
+    [one] = bench.sessions
+    assert (one.operation, one.outcome, one.truncated) == ("10", Outcome.OK, True)
+
+
 def test_timeouts_come_once_and_late_responses_are_counted(bench):
     bench.ask(10, key=1)
     bench.ask(20, key=2)

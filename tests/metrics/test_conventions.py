@@ -122,7 +122,7 @@ def test_operations_that_are_not_told_apart():
 
 def test_the_page_keeps_its_short_labels():
     made = exposition(session(), session(protocol="kafka", operation="Produce", attributes=KAFKA))
-    names = {name for family in made.families() for one in family.samples if family.name in TABLE for name in one.labels}
+    names = {name for family in made.collect() for one in family.samples if family.name in TABLE for name in one.labels}
     assert names <= OURS
 
 

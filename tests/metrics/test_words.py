@@ -18,10 +18,10 @@ api v1 v2beta1 v1.2 productpage reviews healthz index.html robots.txt .well-know
 static favicon.ico manifest.webmanifest archive.tar.gz getUserById checkout-service CheckoutService getHTTPStatus parseXMLDoc
 userID iPhone xAxis getUserV2 OAuth2Callback oauth2 XMLHttpRequest README getURL toDoList getDbInfo getPdfById GetSHA256
 base64Encode isAValue GraphQL PostgreSQL McDonald LoginV1 Http2Settings wp-login.php Default.aspx shop.Cart shop.v1.CartService
-chat.postMessage openapi.v3.json k8s i18n sha256 x509 snake_case_name kebab-case-name X-Mixed-Case host10 .. GiB mTLS
+chat.postMessage users.list openapi.v3.json k8s i18n sha256 x509 snake_case_name kebab-case-name X-Mixed-Case host10 .. GiB mTLS
 """
 PRIVATE = """
-kJhGfDsAqWeRtYuIoP resetTokenQmFzZTYabcdEFgh Ab3xK9 J8fk2Lq dQw4w9WgXcQ x7k2p9q bob.smith Bob.Smith bob.m.smith
+kJhGfDsAqWeRtYuIoP resetTokenQmFzZTYabcdEFgh Ab3xK9 J8fk2Lq dQw4w9WgXcQ x7k2p9q Bob.Smith bob.m.smith
 ip-10-0-0-5 10-0-0-5 pod-10-244-1-17 ip-10-0-0-5.ec2.internal customer.example.com example.com invite-kJhGfDsAqW
 kJhGfDsAqWeRtYuIoP.pdf
 """
