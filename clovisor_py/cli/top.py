@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from clovisor_py.cli import _agent
 from clovisor_py.cli._top import SORTS, ordered, table
@@ -19,13 +20,15 @@ from clovisor_py.cli._until import Until, until
 from clovisor_py.config import Settings
 from clovisor_py.control_client import ask
 from clovisor_py.control_socket import VIEW, Request
-from clovisor_py.errors import EnvironmentLacking, UsageError
+from clovisor_py.errors import CaptureBroken, EnvironmentLacking, UsageError
 from clovisor_py.exporters._fanout import Fanout
 from clovisor_py.metrics.taken import Taken, take
 from clovisor_py.metrics.view import By, Line, lines, untold
 from clovisor_py.model.session import rfc3339
+from clovisor_py.model.text import printable
 from clovisor_py.replay import Replay
 from clovisor_py.snapshot import from_json
+from clovisor_py.sources._capture_input import STANDARD_INPUT, end_standard_input
 
 NAP_S: Final = 0.05
 """How late Ctrl-C is heard."""
@@ -37,11 +40,13 @@ AWAY: Final = "waiting up to {:.0f} s for the agent to come back; {}"
 NO_FILE: Final = (
     "there is no capture '{}': give files, or nothing at all for what the agent of this node sees (-n and --of choose of it)."
 )
+FOR_AGENTS: Final = {"every_ns": "every", "count": "count", "duration_ns": "duration", "socket": "socket"}
+"""Parameters that make no sense of captures, and their options."""
 ODD: Final = "what answers at {} is another version's agent ({}): use its own clovisor."
 
 
 @click.command(name="top")
-@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path())
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(allow_dash=True))
 @click.option(
     "--by", type=click.Choice([by.value for by in By]), default=By.LINK.value, show_default=True, help="One line for each."
 )
@@ -80,6 +85,7 @@ def COMMAND(
       clovisor top --by rpc --of cart
       clovisor top --every 10s --count 1 -o json | jq .calls_per_s
       clovisor top monday.pcap --by rpc
+      ssh node tcpdump -w - port 80 | clovisor top -
     """
 
     def show(before: Taken, now: Taken, seconds: float | None = None) -> None:
@@ -88,6 +94,7 @@ def COMMAND(
         _show(chosen, untold(before, now, By(by)), output, None if files else now.taken)
 
     if files:
+        _refuse_with_captures()
         return _captures(files, show)
     if count is None and duration_ns is None and not sys.stdout.isatty():
         count = 1
@@ -130,16 +137,30 @@ def _when_back(path: Path, every_s: float, stop: Until) -> Taken | None:
 
 
 def _captures(files: Sequence[str], show: Callable[[Taken, Taken, float], None]) -> int:
-    missing = [name for name in files if not Path(name).exists()]
+    missing = [name for name in files if name != STANDARD_INPUT and not Path(name).exists()]
     if missing:
         raise UsageError(NO_FILE.format(missing[0]))
-    with until(None) as stop, Fanout([]) as fanout, stop.work():
+    broken = False
+    piped = end_standard_input if STANDARD_INPUT in files else None
+    with until(None, piped) as stop, Fanout([]) as fanout, stop.work():
         replay = Replay(Settings(), fanout, stop=stop)
         for name in files:
-            replay.run(name)
+            try:
+                replay.run(name)
+            except CaptureBroken as error:
+                click.echo(f"clovisor: {printable(name)}: {error}", err=True)
+                broken = True
     report = replay.report()
     show(Taken(), take(report.red, None, 0.0), report.seconds)
-    return stop.exit_status()
+    return stop.exit_status() or int(broken)
+
+
+def _refuse_with_captures() -> None:
+    """What is for an agent that is asked again and again would be passed over in silence."""
+    context = click.get_current_context()
+    given = [name for name in FOR_AGENTS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        raise UsageError(f"--{FOR_AGENTS[given[0]]} is for the running agent, and captures are summed up once; leave it out.")
 
 
 def _show(found: Sequence[Line], told_as_other: int, output: str, taken: float | None) -> None:

@@ -15,7 +15,7 @@ from clovisor_py.cli._top import SORTS, ordered, table
 from clovisor_py.cli.top import COMMAND
 from clovisor_py.control_client import unreachable
 from clovisor_py.control_socket import VIEW, ControlSocket, Request
-from clovisor_py.errors import CaptureBroken, EnvironmentLacking, UsageError
+from clovisor_py.errors import EnvironmentLacking, UsageError
 from clovisor_py.exporters._text import cells
 from clovisor_py.metrics.histogram import Histogram
 from clovisor_py.metrics.red import Red
@@ -232,8 +232,11 @@ def test_mistakes_cost_a_line(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="there is no capture 'web'"):
         CliRunner().invoke(COMMAND, ["web"], catch_exceptions=False)
     (tmp_path / "x.pcap").write_text("no capture")
-    with pytest.raises(CaptureBroken):
-        CliRunner().invoke(COMMAND, [str(tmp_path / "x.pcap")], catch_exceptions=False)
+    done = CliRunner().invoke(COMMAND, [str(tmp_path / "x.pcap")], catch_exceptions=False, standalone_mode=False)
+    assert done.return_value == 1 and done.stderr.startswith(f"clovisor: {tmp_path / 'x.pcap'}: ")
+    for option, value in (("--every", "1s"), ("--count", "2"), ("--duration", "1s"), ("--socket", "/x")):
+        with pytest.raises(UsageError, match=f"^{option} is for the running agent"):
+            CliRunner().invoke(COMMAND, [str(tmp_path / "x.pcap"), option, value], catch_exceptions=False)
     with pytest.raises(EnvironmentLacking, match="no agent answers"):
         CliRunner().invoke(COMMAND, ["--socket", str(tmp_path / "none")], catch_exceptions=False)
     monkeypatch.setattr(module, "ask", lambda request, path: {"rows": 7})
