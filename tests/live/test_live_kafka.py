@@ -144,7 +144,7 @@ class Scene:
 
         `overloaded`: the budget may have hidden answers; their sessions say so, and are compared no further.
         """
-        truth = Truth()
+        truth = Truth(began_ns=0)
         truth.calls = list(self.diaries[client].calls(resources, statuses))
         settled(self.trace.sessions, truth, who)
         own = [session for session in self.trace.sessions() if who(session)[0] == client]

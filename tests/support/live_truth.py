@@ -20,6 +20,8 @@ from typing import Any, Final
 OUTLIER_NS: Final = 1_000_000
 MOST: Final = 12
 """Differences that are shown: one shifts all that follow."""
+BEFORE_NS: Final = 20_000_000
+"""By how much a session may seem to begin before the test: the kernel's clock is not the one that the test reads."""
 FEW: Final = 20
 SETTLE_S: Final = 0.4
 """After the last one that was waited for: sessions that there should not be come within a tick or two."""
@@ -48,8 +50,10 @@ class Call:
 class Truth:
     """The calls of one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, began_ns: int | None = None) -> None:
         self.calls: list[Call] = []
+        self.began_ns = time.time_ns() if began_ns is None else began_ns
+        """Since the epoch; sessions that are older are none of this test's."""
 
     def note(self, who: Hashable, operation: str, resource: str | None = "", status: str | None = "ok", **more: Any) -> Call:
         """A call whose duration nobody knows: one of a pipeline, or what a library does by itself."""
@@ -183,14 +187,17 @@ def nanoseconds(text: str) -> int:
 
 def settled(sessions: Callable[[], Sequence[Json]], truth: Truth, who: Callable[[Json], Hashable] = port) -> list[Json]:
     """The sessions of the truth's connections, when there are enough of them or no more come within the usual patience."""
-    connections, deadline = truth.connections, time.monotonic() + PATIENCE_S
-    while True:
-        found = [session for session in sessions() if who(session) in connections]
-        if len(found) >= len(truth.calls) or time.monotonic() > deadline:
-            break
+    deadline = time.monotonic() + PATIENCE_S
+    while len(_of(truth, sessions(), who)) < len(truth.calls) and time.monotonic() <= deadline:
         time.sleep(0.1)
     time.sleep(SETTLE_S)
-    return [session for session in sessions() if who(session) in connections]
+    return _of(truth, sessions(), who)
+
+
+def _of(truth: Truth, sessions: Sequence[Json], who: Callable[[Json], Hashable]) -> list[Json]:
+    """Not those of somebody who had the same port before: a fixture that asked whether the server was up, mostly."""
+    connections, since_ns = truth.connections, truth.began_ns - BEFORE_NS
+    return [session for session in sessions if who(session) in connections and nanoseconds(session["start"]) >= since_ns]
 
 
 PATIENCE_S: Final = 5.0
