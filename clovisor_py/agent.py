@@ -63,7 +63,8 @@ class Agent:
     successor; the lease silences it meanwhile. `lost` hears of a veth that has vanished, which is logged otherwise.
     `keep` decides which sessions are exported (all are counted); `limit` ends `run` after so many of those; `protocols`: name
     to protocol, by default all that are installed; `writer` gets every segment that was captured. Of interfaces in `private`
-    nothing is counted by `red` and `tcp`. Of one that was given no terms (`attach` gives some) nothing is read.
+    nothing is counted by `red` and `tcp`. Of one that was given no terms (`attach` gives some) nothing is read. `by_operation`:
+    `red` tells operations apart.
     """
 
     def __init__(
@@ -80,13 +81,14 @@ class Agent:
         leave: bool = False,
         lost: Callable[[Veth], None] | None = None,
         private: Container[int] = (),
+        by_operation: bool = False,
     ) -> None:
         self.settings = settings
         self._leave = leave
         self._on_lost = lost
         self.datapath = Datapath(settings)
         self._fanout = fanout
-        self._outlet = Outlet(fanout.offer, keep, limit, directory)
+        self._outlet = Outlet(fanout.offer, keep, limit, directory, by_operation)
         self.directory = self._outlet.directory
         self.tcp = Tcp(self.directory.name, self.directory.addresses)
         """Of all connections, read or not."""

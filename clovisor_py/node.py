@@ -85,6 +85,7 @@ class NodeAgent:
             leave=True,
             lost=self._lost,
             private=private,
+            by_operation=True,
         )
         self.terms = NodeTerms(self.agent, self.directory, cluster, private, {} if ratios is None else ratios, settings.redact)
         self.veths = NodeVeths(self.agent, self.terms, report, self.pods, began)

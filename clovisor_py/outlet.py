@@ -19,7 +19,7 @@ from clovisor_py.tracing.joining import Joining
 class Outlet:
     """`offer` takes what is shown; `keep` decides what is, None keeps all; `limit` is how many of those, None no limit.
 
-    `directory` names both ends; by default an empty one, to be filled.
+    `directory` names both ends; by default an empty one, to be filled. `by_operation`: whether anybody asks for operations.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Outlet:
         keep: Callable[[Session], bool] | None = None,
         limit: int | None = None,
         directory: Directory | None = None,
+        by_operation: bool = False,
     ) -> None:
         self._offer = offer
         self._keep = keep
@@ -37,8 +38,8 @@ class Outlet:
         """What became of trace contexts. The engine is to tell `joining.begun` of requests that carry one."""
         self.losses = Losses()
         """What the kernel lost of each pod; empty where nobody tells."""
-        self.red = Red(self.directory.addresses)
-        self.shown = self.red if keep is None and limit is None else Red(self.directory.addresses)
+        self.red = Red(self.directory.addresses, by_operation)
+        self.shown = self.red if keep is None and limit is None else Red(self.directory.addresses, by_operation)
         """The same one where all are shown: counting them again is a twentieth of what a session costs."""
         self.filtered = 0
         """Sessions that did not match."""

@@ -79,7 +79,8 @@ class _Totals:
 class Replay:
     """Feeds files, one after another, to the same exporters (made with a queue of QUEUE).
 
-    `keep` decides which sessions are exported (all are counted), `limit` how many at most; `stop` ends it early.
+    `keep` decides which sessions are exported (all are counted), `limit` how many at most; `stop` ends it early;
+    `by_operation`: the report's RED tells operations apart.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Replay:
         keep: Callable[[Session], bool] | None = None,
         limit: int | None = None,
         stop: Callable[[], bool] = lambda: False,
+        by_operation: bool = False,
     ) -> None:
         self._settings = settings
         self._fanout = fanout
@@ -99,7 +101,7 @@ class Replay:
         self._hints = dict(hints or {})
         self._stop = stop
         self._patience = Patience(fanout, QUEUE // 2, stop)
-        self._outlet = Outlet(self._patience.offer, keep, limit)
+        self._outlet = Outlet(self._patience.offer, keep, limit, by_operation=by_operation)
         self._totals = _Totals()
         self.read = False
         """Something could be read: a capture that is one, or a part of it."""

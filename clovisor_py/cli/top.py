@@ -143,7 +143,7 @@ def _captures(files: Sequence[str], show: Callable[[Taken, Taken, float], None])
     broken = False
     piped = end_standard_input if STANDARD_INPUT in files else None
     with until(None, piped) as stop, Fanout([]) as fanout, stop.work():
-        replay = Replay(Settings(), fanout, stop=stop)
+        replay = Replay(Settings(), fanout, stop=stop, by_operation=True)
         for name in files:
             try:
                 replay.run(name)

@@ -17,6 +17,7 @@ from types import TracebackType
 from clovisor_py.errors import ExportFailed
 from clovisor_py.exporters._api import Sink
 from clovisor_py.exporters._later import Later
+from clovisor_py.exporters._queue import weights
 from clovisor_py.exporters._registry import makes_spans, open_sink, parse
 from clovisor_py.exporters._worker import CLOSE_S, Ledger, Worker
 from clovisor_py.model.session import Session
@@ -34,10 +35,12 @@ class Fanout:
         self._sampler = sampler
         self._until: float | None = None
 
-    def offer(self, sessions: Sequence[Session]) -> None:
-        """Hand a batch to every worker. Never blocks."""
+    def offer(self, sessions: Sequence[Session], weighed: Sequence[int] | None = None) -> None:
+        """Hand a batch to every worker. Never blocks. `weighed`: their `weights`, where the caller has them."""
+        if self._whole:
+            weighed = weights(sessions) if weighed is None else weighed
         for worker in self._whole:
-            worker.offer(sessions)
+            worker.offer(sessions, weighed)
         if self._sampled:
             kept = sessions if self._sampler is None else [one for one in sessions if self._sampler.keep(one)]
             for worker in self._sampled:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from clovisor_py.exporters._fanout import Fanout
-from clovisor_py.exporters._queue import allowance, weight
+from clovisor_py.exporters._queue import allowance, weights
 from clovisor_py.model.session import Session
 
 LOOK_S: Final = 0.002
@@ -33,25 +33,26 @@ class Patience:
 
     def offer(self, sessions: Sequence[Session]) -> None:
         """Hand them over as soon as there is room."""
-        part: list[Session] = []
-        size = 0
-        for session in sessions:
-            more = weight(session)
-            if part and (len(part) >= self._room or size + more > self._room_bytes):
-                self._hand_over(part, size)
-                part, size = [], 0
-            part.append(session)
+        weighed = weights(sessions)
+        if len(sessions) <= self._room and (size := sum(weighed)) <= self._room_bytes:
+            self._hand_over(sessions, weighed, size)
+            return
+        begin = size = 0
+        for index, more in enumerate(weighed):
+            if index > begin and (index - begin >= self._room or size + more > self._room_bytes):
+                self._hand_over(sessions[begin:index], weighed[begin:index], size)
+                begin, size = index, 0
             size += more
-        self._hand_over(part, size)
+        self._hand_over(sessions[begin:], weighed[begin:], size)
 
     def drain(self) -> None:
         """Wait until everything has been delivered."""
         self._wait(0, 0)
 
-    def _hand_over(self, part: Sequence[Session], size: int) -> None:
+    def _hand_over(self, part: Sequence[Session], weighed: Sequence[int], size: int) -> None:
         if self._known + len(part) > self._room or self._known_bytes + size > self._room_bytes:
             self._wait(self._room - len(part), max(self._room_bytes - size, 0))
-        self._fanout.offer(part)
+        self._fanout.offer(part, weighed)
         self._known += len(part)
         self._known_bytes += size
 

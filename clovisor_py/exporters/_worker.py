@@ -26,14 +26,14 @@ from typing import Final
 
 from clovisor_py.errors import ExportFailed, ExportInterrupted, SinkGone
 from clovisor_py.exporters._api import Delivery, Settling, Sink
-from clovisor_py.exporters._queue import Queue, weight
+from clovisor_py.exporters._queue import Queue, weights
 from clovisor_py.exporters._remarks import Remarks
 from clovisor_py.model.session import Session
 
 BATCH: Final = 512
 """Sessions in a batch: enough to make a batch's fixed cost disappear, few enough that a refusal loses little."""
 BATCH_BYTES: Final = 4 << 20
-"""Of a batch of long ones, by `_queue.weight`: a batch is encoded as a whole, and this bounds what that takes."""
+"""Of a batch of long ones, by `_queue.weights`: a batch is encoded as a whole, and this bounds what that takes."""
 LINGER_S: Final = 0.1
 """A batch that is not full leaves after so long: a line on a screen is still 'now'."""
 ATTEMPTS: Final = 6
@@ -68,7 +68,7 @@ class Ledger:
     failing: bool = False
     """Its last batch failed, after all attempts."""
     queued_bytes: int = 0
-    """Of the sessions in the queue, by `_queue.weight`."""
+    """Of the sessions in the queue, by `_queue.weights`."""
 
 
 class Worker:
@@ -105,11 +105,15 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"export {name}", daemon=True)
         self._thread.start()
 
-    def offer(self, sessions: Sequence[Session]) -> None:
-        """Hand over sessions (which nobody changes any more). Never blocks; after `close` they are dropped as `stopped`."""
+    def offer(self, sessions: Sequence[Session], weighed: Sequence[int] | None = None) -> None:
+        """Hand over sessions (which nobody changes any more). Never blocks; after `close` they are dropped as `stopped`.
+
+        `weighed`: their `weights`, where the caller has them.
+        """
         if not sessions:
             return
-        weights = list(map(weight, sessions))
+        if weighed is None:
+            weighed = weights(sessions)
         with self._changed:
             self._offered += len(sessions)
             if self.gone or self._stop_at is not None:
@@ -117,7 +121,7 @@ class Worker:
                 return
             queue = self._queue
             idle = not queue
-            self._dropped[QUEUE_FULL] += queue.add(sessions, weights)
+            self._dropped[QUEUE_FULL] += queue.add(sessions, weighed)
             if idle or self._full():
                 self._changed.notify()
 

@@ -53,7 +53,10 @@ class Row:
 
 
 class Edge:
-    """Calls from `client` to `server` in `protocol`, seen at `side`; names are titles of workloads, or addresses."""
+    """Calls from `client` to `server` in `protocol`, seen at `side`; names are titles of workloads, or addresses.
+
+    With `by_operation` False all of them are counted in one row, `only`, and none is an example.
+    """
 
     __slots__ = (
         "_rows",
@@ -62,6 +65,7 @@ class Edge:
         "client_namespace",
         "error_statuses",
         "hidden",
+        "only",
         "protocol",
         "request_sizes",
         "response_sizes",
@@ -75,9 +79,10 @@ class Edge:
         "statuses",
     )
 
-    def __init__(self, key: EdgeKey) -> None:
+    def __init__(self, key: EdgeKey, by_operation: bool = True) -> None:
         self.client_namespace, self.client, self.server_namespace, self.server, self.protocol, self.side = key
         self._rows: dict[Operation, Row] = {}
+        self.only = None if by_operation else self.add_row(REST)
         self.rows_ok: dict[tuple[str, str, str], Row] = {}
         """Operation, resource and status of sessions that were seen, to their row; `Red` keeps it, as the next two."""
         self.rows_failed: dict[tuple[str, str, str], Row] = {}

@@ -51,11 +51,13 @@ class Red:
     """The edges. Written by one thread; any other may read meanwhile.
 
     `addresses`: an end without a name is called by its address, for a human to read; else it is UNKNOWN, as a metric's label
-    has to be.
+    has to be. `by_operation`: False where nobody asks for operations and examples (a summary tells of edges): an edge has one
+    row then, which saves half of what `add` costs.
     """
 
     __slots__ = (
         "_addresses",
+        "_by_operation",
         "_checked_ns",
         "_edges",
         "_other",
@@ -70,10 +72,10 @@ class Red:
         "routes",
     )
 
-    def __init__(self, addresses: bool = True) -> None:
-        self._addresses = addresses
+    def __init__(self, addresses: bool = True, by_operation: bool = True) -> None:
+        self._addresses, self._by_operation = addresses, by_operation
         self._edges: dict[EdgeKey, Edge] = {}
-        self._other = Edge(("", OTHER, "", OTHER, OTHER, Side.SERVER))
+        self._other = Edge(("", OTHER, "", OTHER, OTHER, Side.SERVER), by_operation)
         self._pairs: dict[tuple[int | str, int | str, str, bool], tuple[Edge, Workload | None, Workload | None]] = {}
         """By the identity of both workloads, which are held here and so stay what they are: hashing one takes 1 µs."""
         self._remembered = self._rows = self._statuses = self._checked_ns = 0
@@ -100,10 +102,11 @@ class Red:
         if (session.gap_bytes or session.truncated or session.mid_stream or session.connection) and _hides(session):
             edge.hidden += 1
         outcome, attributes = session.outcome, session.attributes
-        rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
-        row = rows.get((session.operation, session.resource, session.status))
-        if row is None or END in attributes or outcome in BROKEN:
-            row = self._row(edge, session)
+        if (row := edge.only) is None:
+            rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
+            row = rows.get((session.operation, session.resource, session.status))
+            if row is None or END in attributes or outcome in BROKEN:
+                row = self._row(edge, session)
         row.calls += 1
         if (part := session.request) is not None:
             row.sent += part.bytes
@@ -124,9 +127,11 @@ class Red:
         ns = session.duration_ns
         if edge.slowest is None or ns > edge.slowest.duration_ns:
             edge.slowest = session
-        if (known := row.examples.get(ns.bit_length() >> 2)) is None or abs(session.start_ns - known.start_ns) >= EXAMPLE_NS:
-            row.examples[ns.bit_length() >> 2] = example(session)
         row.durations.add(ns)
+        if edge.only is None and (
+            (known := row.examples.get(ns.bit_length() >> 2)) is None or abs(session.start_ns - known.start_ns) >= EXAMPLE_NS
+        ):
+            row.examples[ns.bit_length() >> 2] = example(session)
 
     def edges(self) -> list[Edge]:
         """Every edge, each side by itself: the busiest first, then the longest, as callers take longer than who they call.
@@ -168,7 +173,7 @@ class Red:
             if len(self._edges) >= EDGES:
                 self.overflowed += 1
                 return self._other
-            edge = self._edges[key] = Edge(key)
+            edge = self._edges[key] = Edge(key, self._by_operation)
         if len(self._pairs) >= REMEMBERED:
             self._pairs.clear()
         who = id(client) if client is not None else session.client.ip, id(server) if server is not None else session.server.ip

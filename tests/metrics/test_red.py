@@ -31,6 +31,22 @@ def failed(status="503", **changes):
     return session(**({"status": status, "outcome": Outcome.ERROR} | changes))
 
 
+def test_who_asks_for_no_operations_gets_the_same_edges_in_one_row():
+    apart, together = Red(), Red(by_operation=False)
+    for index, status in enumerate(["200", "404", "500", "200"] * 10):
+        one = session(resource=f"/page/{index}/x", status=status, outcome=Outcome.OK if status == "200" else Outcome.ERROR)
+        apart.add(one)
+        together.add(one)
+    [edge], [other] = apart.edges(), together.edges()
+    assert (edge.calls, edge.errors, edge.statuses) == (other.calls, other.errors, other.statuses) == (40, 20, other.statuses)
+    assert edge.durations.quantile(0.5) == other.durations.quantile(0.5)
+    assert edge.slowest is other.slowest
+    [row] = other.rows().values()
+    assert row.examples == {}
+    assert len(edge.rows()) > 1
+    assert together.routes.nodes == 0
+
+
 def test_an_edge_is_who_called_whom_in_which_protocol():
     red = filled(
         session(client_workload=pod("web-1", "web"), server_workload=pod("cart-1", "cart")),
