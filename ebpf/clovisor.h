@@ -74,7 +74,7 @@ enum cv_counter {
     CV_PACKETS,       /* wire packets that SEGMENTS stand for (GSO) */
     CV_ACKS,          /* TCP or watched UDP without payload, SYN, FIN or RST */
     CV_CONTROLS,      /* SYN, FIN or RST without payload */
-    CV_CONTROLS_LOST, /* of CONTROLS: no record, as the ring, the pod's budget or its sessions were full */
+    CV_CONTROLS_LOST, /* SYN, FIN or RST, and no record, as the ring, the pod's budget or its sessions were full */
     CV_FRAGMENTS,     /* IP fragments: passed over */
     CV_OTHER,         /* not IP, or neither TCP nor watched UDP */
     CV_MALFORMED,     /* headers that contradict themselves or the packet's length */

@@ -486,8 +486,8 @@ INLINE void fill(struct cv_record *head, struct __sk_buff *skb, struct packet *p
     head->rtt_us = s->rtt_us;
 }
 
-/* Payload: account for it, and send up what was asked for. */
-INLINE void carry(struct __sk_buff *skb, struct scratch *room, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state,
+/* Payload: account for it, and send up what was asked for. False: nothing was, not even its flags. */
+INLINE bool carry(struct __sk_buff *skb, struct scratch *room, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state,
                   struct cv_stats *st, u32 direction, u64 now)
 {
     struct packet *p = &room->packet;
@@ -502,7 +502,9 @@ INLINE void carry(struct __sk_buff *skb, struct scratch *room, struct cv_session
     if (why == CV_CUT_FLOW && p->tcp_flags & PSH && affordable(s->due_ns, now, 2 * pod->burst_ns))
         why = keep_end(room, s, pod, state, now);
 
-    if (why != CV_MUTED && why != CV_SHED) {
+    bool told = why != CV_MUTED && why != CV_SHED; /* what becomes of it in the ring changes `why` */
+
+    if (told) {
         struct cv_record head = {};
 
         fill(&head, skb, p, s, direction, now);
@@ -522,9 +524,10 @@ INLINE void carry(struct __sk_buff *skb, struct scratch *room, struct cv_session
         __sync_fetch_and_add(&s->lost, 1);
     if (why < CV_COUNTERS)
         count(&st->count[why], 1);
+    return told;
 }
 
-/* SYN, FIN, RST without payload: user space follows the life of a connection by them. */
+/* SYN, FIN, RST without payload, or with one that stays here: user space follows the life of a connection by them. */
 INLINE void mark(struct __sk_buff *skb, struct packet *p, struct cv_session *s, struct cv_pod *pod, struct cv_pod_state *state,
                  struct cv_stats *st, u32 direction, u64 now)
 {
@@ -536,8 +539,8 @@ INLINE void mark(struct __sk_buff *skb, struct packet *p, struct cv_session *s, 
     }
     charge(&state->due_ns, now, (u64)CV_RECORD_COST * pod->pod_ns_per_kib >> 10);
     fill(&head, skb, p, s, direction, now);
-    head.seq = p->seq;
-    head.tcp_flags = p->tcp_flags;
+    head.seq = p->seq + p->length;
+    head.tcp_flags = p->length ? p->tcp_flags & ~SYN : p->tcp_flags;
     if (emit(skb, &head, 0) == CV_CAPTURED)
         count(&st->count[CV_RECORDS], 1);
     else
@@ -579,8 +582,9 @@ INLINE void track_ip(struct __sk_buff *skb, struct scratch *room, struct cv_pod 
     if (p->length) {
         if (p->tcp_flags & SYN)
             p->seq++; /* TCP Fast Open: the SYN takes a number of its own */
-        carry(skb, room, s, pod, state, st, direction, now);
-    } else
+        signals = !carry(skb, room, s, pod, state, st, direction, now) && p->tcp_flags & (FIN | RST);
+    }
+    if (signals)
         mark(skb, p, s, pod, state, st, direction, now);
 }
 

@@ -6,7 +6,7 @@ test_run takes one page on many kernels; segments longer than one record are in 
 import pytest
 
 from clovisor_py.kernel.layout import CUTS, DETECT_BYTES, RING_BYTES, Counter, Mode
-from clovisor_py.model.segment import CONTINUED, CUT, FROM_POD, TO_POD, TURN
+from clovisor_py.model.segment import CONTINUED, CUT, FIN, FROM_POD, RST, TO_POD, TURN
 from tests.support.kernel import LONGEST, LOOPBACK, SLOT, Talk, tcp
 
 pytestmark = pytest.mark.live
@@ -190,6 +190,18 @@ def test_a_flow_beyond_its_budget_sends_the_last_bytes_of_what_was_pushed(rig):
     whole = one(talk.peer(b"x" * TAIL))
     assert (len(whole.data), whole.length, whole.flags & CUT) == (TAIL, TAIL, 0)
     assert ends(rig) == {Counter.CAPTURED: 3, Counter.CUT_FLOW: 2}
+
+
+@pytest.mark.parametrize("flags", ["FPA", "RA"])
+def test_the_end_of_a_connection_goes_up_without_the_payload_that_brings_it(rig, flags):
+    """Of a connection that is only counted: else it would stay open for ever."""
+    rig.reset(Mode.NONE)
+    talk = Talk(rig)
+    assert talk.peer(b"counted") == []
+    said = one(talk.peer(b"the last", flags=flags))
+    assert (said.length, said.data, said.tcp_flags & (FIN | RST)) == (0, b"", FIN if "F" in flags else RST)
+    assert rig.stats[Counter.BYTES_TO_POD] == len(b"countedthe last")
+    assert ends(rig) == {Counter.MUTED: 2}
 
 
 def test_a_pod_beyond_its_budget_sends_heads_and_then_nothing(rig):
