@@ -12,7 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from clovisor_py.errors import UsageError
 from tests.support.disorder import DAMAGES, engine, facts, false_sessions, recut, segments_of
+from tools._fuzz_inputs import captures
 
 LOSSES = ("gaps", "gap_bytes", "cut_bytes", "duplicates", "out_of_order", "violations", "resyncs", "unseen_responses")
 
@@ -43,8 +45,10 @@ def main() -> int:
     parser.add_argument("captures", nargs="+", type=Path, help="capture files, or folders of them")
     parser.add_argument("-n", "--times", type=int, default=100, help="tries of each kind (default 100)")
     args = parser.parse_args()
-    files = [file for path in args.captures for file in (sorted(path.rglob("*.pcap*")) if path.is_dir() else [path])]
-    files = [file for file in files if file.suffix in (".pcap", ".pcapng")]
+    try:
+        files = captures(args.captures)
+    except UsageError as error:
+        parser.exit(2, f"tools/disorder: {error}\n")
     changed = 0
     for file in files:
         wrong = same_bytes(file, args.times)

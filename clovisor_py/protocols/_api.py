@@ -149,7 +149,8 @@ class Protocol:
     rider: Callable[[Setup], object] | None = None
     """Where `over` is set: makes what the carrier asks of its riders, by the carrier's own contract."""
     attributes: tuple[str, ...] = ()
-    """Names of all attributes that its messages may carry, except the engine's own (`clovisor.*`)."""
+    """Names of all attributes that its messages may carry, except the engine's own: OpenTelemetry's where they have one for it,
+    else `clovisor.NAME.…`."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """What it keeps or accepts at most, in words, for people: `bytes of a head`."""
 

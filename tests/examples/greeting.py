@@ -5,7 +5,8 @@ One file is a protocol. Here it stays outside the tree:
     clovisor replay capture.pcap --plugin greeting.py
     sudo clovisor trace web --plugin greeting.py
 
-To put it into the tree, move it to `clovisor_py/protocols/` and its test to `tests/protocols/`; nothing else changes.
+To put one into the tree, under a name of its own, its file goes to `clovisor_py/protocols/` and its test to `tests/protocols/`;
+nothing else changes.
 """
 
 import re
@@ -41,7 +42,7 @@ class GreetingParser:
         word, name = found[1].decode(), found[2].decode()
         if sender == CLIENT:
             return Message(Kind.REQUEST, operation=word, resource=name if self._redaction.users else "")
-        return Message(Kind.RESPONSE, status=word, error=word == "WHO", attributes={"greeting.known": word == "HELLO"})
+        return Message(Kind.RESPONSE, status=word, error=word == "WHO", attributes={"clovisor.greeting.known": word == "HELLO"})
 
     def gap(self, _sender: int, _size: int) -> bool:
         return False  # a line with a hole in it is no line
@@ -74,6 +75,6 @@ PROTOCOL = Protocol(
     pairing=Pairing.FIFO,
     capture=Capture.FULL,
     ports=(7777,),
-    attributes=("greeting.known",),
+    attributes=("clovisor.greeting.known",),
     limits={"bytes of a line": MAX_LINE},
 )

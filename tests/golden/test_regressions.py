@@ -7,14 +7,13 @@ import pytest
 from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._registry import registry
 from tests.support.parser_harness import run
-from tests.support.scripts import restore
+from tests.support.scripts import reader_of, restore
 
 FILES = [file for folder in ("regressions", "scripts", "fuzz") for file in sorted((Path(__file__).parent / folder).glob("*/*"))]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_it_is_survived(file):
-    protocol = registry()[file.parent.name]
-    riders = tuple(one for one in registry().values() if one.over == protocol.name)
+    protocol, riders = reader_of(registry()[file.parent.name], registry())
     datagrams, script = restore(file.read_bytes())
     run(protocol, script, Setup(datagrams=datagrams and protocol.recognise_datagram is not None, riders=riders))

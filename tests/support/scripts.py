@@ -6,11 +6,12 @@ length, and, where they were seen, so many bytes. Any bytes whatsoever are a scr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clovisor_py.model.message import CLIENT, SERVER
 from clovisor_py.model.segment import SYN, UDP, Segment
+from clovisor_py.protocols._api import Protocol
 from tests.support.disorder import segments_of
 from tests.support.parser_harness import Script
 
@@ -49,6 +50,12 @@ def unpack(data: bytes) -> Script:
             script.append((kind & 1, data[at : at + size]))
             at += size
     return script
+
+
+def reader_of(protocol: Protocol, known: Mapping[str, Protocol]) -> tuple[Protocol, tuple[Protocol, ...]]:
+    """Whose parser reads its connections (what carries it, or itself), and all that rides on that one."""
+    reader = known[protocol.over] if protocol.over else protocol
+    return reader, tuple(one for one in known.values() if one.over == reader.name)
 
 
 def scripts_of(path: Path) -> Iterator[tuple[bool, Script]]:

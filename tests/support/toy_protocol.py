@@ -136,7 +136,7 @@ LINES = Protocol(
     pairing=Pairing.FIFO,
     capture=Capture.HEAD,
     ports=(7000,),
-    hints=("toy",),
+    hints=("by-line",),
 )
 IDS = replace(
     LINES,

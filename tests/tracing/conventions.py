@@ -7,7 +7,7 @@ say for the client alone (`CLIENT` spans of a database, of a broker) holds here 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 TEXT, NUMBER, FLAG, TEXTS = str, int, bool, list
@@ -146,7 +146,16 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "tcp": Family(always=ENDS),
     "udp": Family(always=ENDS),
 }
-"""By a session's protocol. A new protocol is new here, too."""
+"""By a session's protocol. A new protocol need not be here: what it says of itself tells (`family_of`)."""
+BY_AREA: Final[Mapping[str, Family]] = {"http": HTTP, "rpc": RPC, "db": DATABASE, "messaging": MESSAGING, "dns": DNS}
+"""By the first word of a name of the conventions."""
+
+
+def family_of(sessions: str, declared: Iterable[str]) -> Family:
+    """Of the protocol of these sessions, which may carry these names."""
+    areas = {name.partition(".")[0] for name in declared}
+    return FAMILIES.get(sessions) or next((family for area, family in BY_AREA.items() if area in areas), FAMILIES["tcp"])
+
 
 GRPC_SERVER_ERRORS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """A client's are all but OK."""

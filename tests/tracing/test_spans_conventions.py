@@ -24,7 +24,7 @@ from tests.support.parser_harness import Script
 from tests.support.scripts import restore
 from tests.support.segments import Conversation
 from tests.support.sessions import pod, session
-from tests.tracing.conventions import ALWAYS, FAMILIES, OWN, REGISTRY, VALUES, failed, name
+from tests.tracing.conventions import ALWAYS, ENDS, FAMILIES, OWN, REGISTRY, VALUES, failed, family_of, name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scripts"
 PORTS = {"dns": 53, "http": 8080, "http2": 50051, "grpc": 50051, "kafka": 9092, "postgresql": 5432, "redis": 6379, "tls": 443}
@@ -168,9 +168,9 @@ def test_spans_are_as_the_conventions_have_them(protocol: str, side: Side, level
 
 
 @pytest.mark.parametrize("protocol", registry().values(), ids=registry().keys())
-def test_no_protocol_declares_a_name_that_is_nobodys(protocol: Any) -> None:
+def test_a_protocol_declares_names_that_are_known_and_those_it_must_have(protocol: Any) -> None:
     assert [key for key in protocol.attributes if key not in REGISTRY and not key.startswith(OWN)] == []
-    assert protocol.sessions in FAMILIES
+    assert family_of(protocol.sessions, protocol.attributes).always - ENDS <= set(protocol.attributes)
 
 
 @pytest.mark.parametrize("side", list(Side))
