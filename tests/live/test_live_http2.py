@@ -78,8 +78,8 @@ def test_h2load_and_the_times_that_it_noted(live: Live, tmp_path: Path) -> None:
     log, uris = tmp_path / "log", tmp_path / "uris"
     uris.write_text("".join(f"http://{live.pod.ipv4}:{NGINX}{path}\n" for path in paths))
     command = [program("h2load"), "-n", str(len(paths)), "-c", "1", "-m", "4", "-i", str(uris), "--log-file", str(log)]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
     truth = Truth()
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
     for start, status, took in sorted(tuple(map(int, line.split()[:3])) for line in log.read_text().splitlines()):
         call = truth.note("h2load", "GET", None, str(status))
         call.start_ns, call.duration_ns = start * 1000, took * 1000
@@ -200,14 +200,13 @@ def test_a_server_that_goes_away(live: Live) -> None:
 
 def test_an_upgrade_from_http_1(live: Live) -> None:
     """Nghttp asks nghttpx in HTTP/1, and gets the answer as stream 1 of HTTP/2."""
-    nghttp = program("nghttp")
+    nghttp, truth = program("nghttp"), Truth()
     with serving(live.pod, nginx(), port=BACKEND), serving(live.pod, nghttpx(BACKEND), port=PROXY):
         urls = [f"http://{live.pod.ipv4}:{PROXY}{path}" for path in ("/upgraded", "/second", "/status/third")]
         for options in ("-nsu", "-ns"):
             said = subprocess.run([nghttp, options, *urls], check=True, capture_output=True, timeout=30, text=True).stdout
             told = re.findall(r"^ *\d+ +\S+ +\S+ +\S+ +(\d+) +\S+ +(\S+)$", said, re.MULTILINE)
             assert sorted(told) == [("200", "/second"), ("200", "/upgraded"), ("404", "/status/third")]
-        truth = Truth()
         for path, status in [("/upgraded", "200"), ("/second", "200"), ("/status/third", "404")] * 2:
             truth.note((PROXY, path), "GET", path, status, outcome="ok" if status == "200" else "error")
         live.check(truth, lambda session: (session["server"]["port"], session["resource"]))

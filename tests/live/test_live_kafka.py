@@ -371,8 +371,8 @@ def test_with_redaction_off_the_search_finds_what_may_be_told(scene: Scene, tmp_
     name = shown.new("name")
     with own_trace(tmp_path, scene.server.pod, "--redact", "off") as trace:
         producer = scene.producer(name)
-        produce(producer, "topic-1", scene.secrets.new("record without redaction"), 1)
         truth = Truth()
+        produce(producer, "topic-1", scene.secrets.new("record without redaction"), 1)
         truth.note((name, "Produce"), "Produce")
         settled(trace.sessions, truth, lambda session: who(session)[:2])
         trace.stop()

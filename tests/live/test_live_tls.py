@@ -218,12 +218,12 @@ def test_no_protocol_and_no_name(live: Live, certificate: tuple[str, str]) -> No
 def test_nginx_and_the_client_of_openssl(live: Live, certificate: tuple[str, str]) -> None:
     tls = "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3;".format(*certificate)
     client = ["openssl", "s_client", "-connect", f"{live.pod.ipv4}:{NGINX}", "-servername", NAME, "-CAfile", certificate[0]]
+    truth = Truth()
     with serving(live.pod, nginx("ssl http2", tls), port=NGINX):
         for options in (["-tls1_2", "-alpn", "h2"], ["-tls1_3", "-alpn", "h2"]):
             done = subprocess.run([*client, *options], capture_output=True, timeout=30, input=b"", check=True)
             assert b"Verify return code: 0" in done.stdout
             assert b"ALPN protocol: h2" in done.stdout
-        truth = Truth()
         for version in ("1.2", "1.3"):
             truth.note((NGINX, "tls", version), "handshake", NAME, "ok", attributes={"tls.protocol.version": version})
         live.check(truth, lambda s: (s["server"]["port"], s["protocol"], s["attributes"].get("tls.protocol.version")))
