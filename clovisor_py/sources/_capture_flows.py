@@ -19,6 +19,7 @@ again they are new ones, seen from their middle. Those that ended are remembered
 from __future__ import annotations
 
 import struct
+from itertools import islice
 from typing import Final
 
 from clovisor_py.model.segment import ACK, FROM_POD, PEER_OPENED, POD_OPENED, RST, SYN, TCP, TO_POD
@@ -29,15 +30,19 @@ MAX_OPEN: Final = 131_072
 GENERATION: Final = 2 * MAX_OPEN
 """Directions that are remembered at least."""
 ENDED: Final = 8192
-"""Directions of ended connections that are remembered: what still comes of them comes within some thousand packets."""
+"""Directions of ended connections that are remembered, or up to an eighth less: what still comes of them comes within some
+thousand packets."""
 
+ADDRESSES: Final = 4096
+"""Addresses that all connections of one share; of more than a cluster has pods, some are there twice."""
 MAPPED: Final = bytes(10) + b"\xff\xff"
 SEQ_MASK: Final = 0xFFFF_FFFF
 UNKNOWN: Final = -1
 
-Entry = tuple[int, int, int, int, bytes, bytes, int, int, int, int]
-"""What all segments of one direction have in common, in the order of Segment's fields from `flow_id` to `peer_port`; then its
-flags, and the direction's first sequence number, UNKNOWN where nothing tells it. Flat, as there may be 65,536 of them."""
+Entry = tuple[int, int, int, bytes, bytes, int, int, int, int]
+"""What all segments of one direction have in common, in the order of Segment's fields from `flow_id` to `peer_port`, but for
+`transport`; then its flags, and the direction's first sequence number, UNKNOWN where nothing tells it. Flat and without what
+a packet says itself, as there may be GENERATION of them."""
 Numbers = tuple[int, int, int]
 """(sequence number, acknowledgement, flags) of a TCP packet."""
 
@@ -55,6 +60,7 @@ class Connections:
         self._old: dict[bytes, Entry] = {}
         self._ended: dict[bytes, Entry] = {}
         self._half_closed: set[int] = set()
+        self._addresses: dict[bytes, bytes] = {}
         self._udp_ports = udp_ports
         self._opened = 0
         self.opened_midway: set[int] = set()
@@ -71,12 +77,12 @@ class Connections:
         return self._open(key, size, transport, interface, direction, numbers)
 
     def _remembered(self, key: bytes, size: int) -> Entry | None:
-        back = _back(key, size)
         for past in (self._old, self._ended):
-            entry, other = past.pop(key, None), past.pop(back, None)
-            if entry is not None and other is not None:
-                self._keep(key, back, entry, other)
-                return entry
+            if (entry := past.pop(key, None)) is not None:
+                back = _back(key, size)
+                if (other := past.pop(back, None)) is not None:
+                    self._keep(key, back, entry, other)
+                    return entry
         return None
 
     def end(self, key: bytes, size: int, number: int, tcp_flags: int) -> None:
@@ -89,15 +95,15 @@ class Connections:
             entry = self.young.pop(one, None)
             if entry is not None:
                 self._ended[one] = entry
-        while len(self._ended) > ENDED:
-            del self._ended[next(iter(self._ended))]
+        if len(self._ended) > ENDED:  # many at once: a dictionary looks for its first key among all that were deleted
+            for one in tuple(islice(self._ended, len(self._ended) - ENDED * 7 // 8)):
+                del self._ended[one]
 
     def _open(self, key: bytes, size: int, transport: int, interface: int, direction: int, numbers: Numbers) -> Entry:
         self._opened = number = self._opened + 1
         seq, ack, tcp_flags = numbers
-        source, target = key[:size], key[size : 2 * size]
-        if size == 4:
-            source, target = MAPPED + source, MAPPED + target
+        known, source, target = self._addresses, key[:size], key[size : 2 * size]
+        source, target = known.get(source) or self._learn(source), known.get(target) or self._learn(target)
         here, there = _ports(key[2 * size : 2 * size + 4])
         if self._pod_is_source(here, there, transport, direction, tcp_flags):
             way, pod, peer, pod_port, peer_port = FROM_POD, source, target, here, there
@@ -111,10 +117,17 @@ class Connections:
                 self.opened_midway.add(number)
         if tcp_flags & SYN:
             flags = POD_OPENED if (way == FROM_POD) != bool(tcp_flags & ACK) else PEER_OPENED
-        entry = number, interface, way, transport, pod, peer, pod_port, peer_port, flags, first
-        other = number, interface, 1 - way, transport, pod, peer, pod_port, peer_port, flags, answer
+        entry = number, interface, way, pod, peer, pod_port, peer_port, flags, first
+        other = number, interface, 1 - way, pod, peer, pod_port, peer_port, flags, answer
         self._keep(key, _back(key, size), entry, other)
         return entry
+
+    def _learn(self, wire: bytes) -> bytes:
+        """An address as a Segment has it: kept once, as a server's is that of thousands of connections."""
+        if len(self._addresses) >= ADDRESSES:
+            self._addresses.clear()
+        self._addresses[wire] = address = MAPPED + wire if len(wire) == 4 else wire
+        return address
 
     def _another(self, key: bytes, size: int, entry: Entry, numbers: Numbers) -> bool:
         """Whether this SYN belongs to another connection than the entry, on the same addresses."""

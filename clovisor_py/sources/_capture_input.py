@@ -11,8 +11,6 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,6 +24,8 @@ LONGEST: Final = 1 << 20
 """Bytes of a packet or block that is believed; GSO packets reach 512 KiB. A longer one is a damaged length."""
 CUT_OFF: Final = "it breaks off in the middle of a packet, {0:,} bytes from its beginning; what came before is shown."
 DAMAGED: Final = "it is damaged {0:,} bytes from its beginning; what came before is shown."
+FAILURES: Final = (EOFError, zlib.error, OSError, ValueError)
+"""What opening and reading raise."""
 BILLION: Final = 1_000_000_000
 
 INBOUND: Final = 1
@@ -70,16 +70,19 @@ class Input:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        with self._said():
+        try:
             self._file = _open(path)
-        with self._said():
             zipped = self._file.peek(2).startswith(GZIP)
+        except FAILURES as error:
+            raise _said(error) from error
         self._stream = _Unzipped(self._file) if zipped else self._file
 
     def read(self, size: int = CHUNK) -> bytes:
         """At most `size` bytes: what there is, nothing only at the end."""
-        with self._said():
+        try:
             return self._stream.read1(size)
+        except FAILURES as error:
+            raise _said(error) from error
 
     def exactly(self, size: int, begun: bytes = b"") -> bytes:
         """`size` bytes, of which `begun` are there already; fewer only at the end."""
@@ -101,17 +104,6 @@ class Input:
     def close(self) -> None:
         """Let go of the file; standard input stays open."""
         self._file.close()
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        """Whatever reading can raise, as one sentence."""
-        try:
-            yield
-        except (EOFError, zlib.error) as error:
-            raise CaptureBroken("its compressed data break off or are damaged; what came before is shown.") from error
-        except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise CaptureBroken(f"it cannot be read ({why}); give a capture file that you may read.") from error
 
 
 class _Unzipped:
@@ -151,6 +143,14 @@ def end_standard_input() -> None:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(nothing, sys.stdin.fileno())
         os.close(nothing)
+
+
+def _said(error: Exception) -> CaptureBroken:
+    """Whatever reading can raise, as one sentence."""
+    if isinstance(error, (EOFError, zlib.error)):
+        return CaptureBroken("its compressed data break off or are damaged; what came before is shown.")
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return CaptureBroken(f"it cannot be read ({why}); give a capture file that you may read.")
 
 
 def _open(path: str) -> io.BufferedReader:

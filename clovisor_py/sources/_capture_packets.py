@@ -73,6 +73,8 @@ _USUAL: Final = {
 """Link type to (bytes of the usual packet's headers, their reader, its ethertype, where IP begins)."""
 _PLAIN: Final = 0x45
 """How IPv4 without options begins."""
+_HEADERS: Final = tuple((offset >> 2 & 0x3C) + 20 if offset >= 0x50 else 1 << 16 for offset in range(256))
+"""By the byte that has TCP's data offset: bytes of both headers. Where that is too small, more than any packet has."""
 _NOTHING: Final = Mark(0)
 _NONE: Final = (1 << 62, _RAW[1], b"", 0)
 """Of a link type that has none."""
@@ -100,22 +102,24 @@ class Decoder:
         out = self._out = list[Segment]()
         append, make, get, open_ = out.append, tuple.__new__, self._connections.young.get, self._connections.entry
         usual = [_USUAL.get(interface.link, _NONE) for interface in self._interfaces]
-        acks = 0
+        acks, latest, (size, unpack, ethertype, ip) = 0, -1, _NONE
         for time_ns, interface, start, end, wire, mark in _in_order(packets):
-            size, unpack, ethertype, ip = usual[interface]
+            if interface != latest:
+                latest = interface
+                size, unpack, ethertype, ip = usual[interface]
             if end - start >= size and mark is None:
                 kind, first, total, place, protocol, key, seq, ack, offset, tcp_flags, window = unpack(buffer, start)
-                if kind == ethertype and first == _PLAIN and protocol == TCP and offset >= 0x50 and not place & _MORE_OR_OFFSET:
-                    offset = (offset >> 2 & 0x3C) + 20
-                    length = total - offset
-                    if length > 0 or (not length and tcp_flags & _SIGNALS):
-                        entry = None if tcp_flags & SYN else get(key)
+                if kind == ethertype and first == _PLAIN and protocol == TCP and not place & _MORE_OR_OFFSET:
+                    headers = _HEADERS[offset]
+                    length, signal = total - headers, tcp_flags & _SIGNALS
+                    if length > 0 or (signal and not length):
+                        entry = None if signal & SYN else get(key)
                         if entry is None:
                             entry = open_(key, 4, TCP, interface, 0, (seq, ack, tcp_flags))
-                        at = start + ip + offset
+                        at = start + ip + headers
                         stop = at + length
                         # Named one by one: with a star a tuple is made by way of a list, for half as much again.
-                        flow_id, where, direction, _, pod_ip, peer_ip, pod_port, peer_port, flags, _ = entry
+                        flow_id, where, direction, pod_ip, peer_ip, pod_port, peer_port, flags, _ = entry
                         # fmt: off
                         append(make(Segment, (
                             time_ns, flow_id, where, direction, TCP, pod_ip, peer_ip, pod_port, peer_port,
@@ -123,7 +127,7 @@ class Decoder:
                             1, 0, 0, 0, 0, 0,
                         )))
                         # fmt: on
-                        if tcp_flags & _ENDS:
+                        if signal and signal != SYN:
                             self._connections.end(key, 4, flow_id, tcp_flags)
                         continue
                     if not length:
@@ -215,8 +219,9 @@ class Decoder:
             direction, told = mark.direction, mark
         elif protocol == UDP and self._copies.is_copy(key, data, time_ns, interface, self._interfaces[interface].link):
             return COPIES
-        number, *head, flags, _ = self._connections.entry(key, len(source), protocol, interface, direction, numbers[:3])
-        fields = (time_ns, number, *head, *numbers, flags | told.flags, length, data, *told[2:])
+        entry = self._connections.entry(key, len(source), protocol, interface, direction, numbers[:3])
+        number, where, way, *ends, flags, _ = entry
+        fields = (time_ns, number, where, way, protocol, *ends, *numbers, flags | told.flags, length, data, *told[2:])
         self._out.append(Segment._make(fields))
         if protocol == TCP and numbers[2] & _ENDS:
             self._connections.end(key, len(source), number, numbers[2])

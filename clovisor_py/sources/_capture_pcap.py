@@ -44,18 +44,22 @@ class PcapReader:
         """All packets, in the order of the file. Raises CaptureBroken where it breaks off or is damaged, at last."""
         read, unpack, header, unit = self._source.read, self._packet.unpack_from, self._packet.size, self._unit_ns
         buffer, at, done, billion = b"", 0, HEADER, BILLION
+        second = second_ns = 0
         while more := read():
             buffer = buffer[at:] + more
             done += at
             at, size = 0, len(buffer)
             packets: list[Packet] = []
-            while at + header <= size:
+            append, last = packets.append, size - header
+            while at <= last:
                 seconds, fraction, captured, wire = unpack(buffer, at)
                 start = at + header
                 end = start + captured
                 if end > size:
                     break
-                packets.append((seconds * billion + fraction * unit, 0, start, end, wire, None))
+                if seconds != second:
+                    second, second_ns = seconds, seconds * billion
+                append((second_ns + fraction * unit, 0, start, end, wire, None))
                 at = end
             yield buffer, packets
             if at + header <= size and captured > LONGEST:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from clovisor_py.errors import CaptureBroken
 from clovisor_py.sources._capture_input import (
@@ -51,19 +51,12 @@ MAX_INTERFACES: Final = 4096
 """Different ones in a file; a node has hundreds."""
 NAME_CHARS: Final = 256
 
+Clock = tuple[int, int, int, int, int]
+"""(number throughout the file, ns, per, offset, snaplen) of an interface; its time stamps mean `ticks * ns // per + offset` ns
+since the epoch. A plain tuple because it is unpacked for every packet, and that of a named one takes four times as long."""
+
 _MARKS: Final = {direction: Mark(direction) for direction in (INBOUND, OUTBOUND)}
 _NUMBER: Final = re.compile("[0-9]{1,20}")
-
-
-class Clock(NamedTuple):
-    """What one interface's time stamps mean: ns since the epoch are `ticks * ns // per + offset`."""
-
-    interface: int
-    """Its number throughout the file."""
-    ns: int
-    per: int
-    offset: int
-    snaplen: int
 
 
 class PcapngReader:
@@ -114,13 +107,14 @@ class PcapngReader:
     def _walk(self, packets: list[Packet]) -> None:
         """All blocks that are whole in the buffer."""
         buffer, at, size = self._buffer, self._at, len(self._buffer)
-        head = struct.Struct(self._order + "II").unpack_from
+        append, packet = packets.append, self._packet
+        head, word = struct.Struct(self._order + "II").unpack_from, struct.Struct(self._order + "I").unpack_from
         while at + SMALLEST <= size:
             self._at = at
             kind, total = head(buffer, at)
             if kind == SECTION_NUMBER:
                 self._begin(_order(buffer, at))
-                head = struct.Struct(self._order + "II").unpack_from
+                head, word = struct.Struct(self._order + "II").unpack_from, struct.Struct(self._order + "I").unpack_from
                 kind, total = head(buffer, at)
             stop = at + total
             if total < SMALLEST or total & 3:
@@ -129,10 +123,10 @@ class PcapngReader:
                 if total > LONGEST:
                     self._step_over(kind, stop)
                 return
-            if buffer[at + 4 : at + 8] != buffer[stop - 4 : stop]:
+            if word(buffer, stop - 4)[0] != total:
                 raise CaptureBroken
             if kind == PACKET:
-                packets.append(self._packet(buffer, at, stop))
+                append(packet(buffer, at, stop))
             else:
                 self._other(kind, buffer, at, stop, packets)
             at = stop
@@ -156,7 +150,8 @@ class PcapngReader:
         if options > stop - 4 or number >= len(self._clocks):
             raise CaptureBroken
         interface, ns, per, offset, _ = self._clocks[number]
-        self._last_ns = time_ns = (high << 32 | low) * ns // per + offset
+        ticks = high << 32 | low
+        self._last_ns = time_ns = ticks * ns + offset if per == 1 else ticks * ns // per + offset
         mark = self._mark(buffer, options, stop - 4) if stop - 4 - options >= 8 else None
         return time_ns, interface, start, start + captured, wire, mark
 
@@ -191,9 +186,9 @@ class PcapngReader:
         (wire,) = struct.unpack_from(self._order + "I", buffer, at + 8)
         if not self._clocks:
             raise CaptureBroken
-        clock = self._clocks[0]
-        captured = min(wire, clock.snaplen or wire, stop - at - 16)
-        return self._last_ns, clock.interface, at + 12, at + 12 + captured, wire, None
+        interface, *_, snaplen = self._clocks[0]
+        captured = min(wire, snaplen or wire, stop - at - 16)
+        return self._last_ns, interface, at + 12, at + 12 + captured, wire, None
 
     def _old(self, buffer: bytes, at: int, stop: int) -> Packet:
         """As it was before 2009: the interface has 16 bits, and the number of lost packets follows it."""
@@ -222,7 +217,7 @@ class PcapngReader:
             self.interfaces.append(found)
         if max(number, len(self._clocks)) >= MAX_INTERFACES:
             raise CaptureBroken
-        self._clocks.append(Clock(number, ns, per, offset, snaplen))
+        self._clocks.append((number, ns, per, offset, snaplen))
 
     def _statistics(self, buffer: bytes, at: int, stop: int) -> None:
         """Totals so far, of one interface; the last ones count."""
@@ -230,7 +225,7 @@ class PcapngReader:
         options = dict(self._options(buffer, at + 20, stop - 4))
         if number < len(self._clocks):
             counts = [options[code] for code in (LOST_HERE, LOST_BEFORE) if len(options.get(code, b"")) == 8]
-            interface = self._clocks[number].interface
+            interface = self._clocks[number][0]
             self._lost[interface] = sum(struct.unpack(self._order + "Q", count)[0] for count in counts)
 
     def _options(self, buffer: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -29,7 +29,7 @@ class Capture:
 
 
 def pod_port(entry):
-    return entry[6]
+    return entry[5]
 
 
 @pytest.mark.parametrize("ports", [(40000, 8080), (80, 40000)])
@@ -39,13 +39,13 @@ def test_who_is_opened_is_the_pod(ports, first):
     entry = capture.sees(*first)
     assert pod_port(entry) == ports[1]
     assert entry[2] == (FROM_POD if first[0] else TO_POD)
-    assert entry[8] == PEER_OPENED
+    assert entry[7] == PEER_OPENED
 
 
 def test_without_a_syn_it_is_the_lower_port():
     for who in (0, 1):
         entry = Capture().sees(who)
-        assert (pod_port(entry), entry[2], entry[8]) == (8080, 1 - who, 0)
+        assert (pod_port(entry), entry[2], entry[7]) == (8080, 1 - who, 0)
         assert pod_port(Capture((443, 40000)).sees(who)) == 443
 
 
@@ -58,10 +58,10 @@ def test_of_datagrams_it_is_the_known_port():
 @pytest.mark.parametrize("who", [0, 1])
 def test_where_the_file_says_the_direction_it_is_that(who):
     assert Capture().sees(who, SYN, direction=OUTBOUND)[2] == FROM_POD
-    assert Capture().sees(who, SYN, direction=OUTBOUND)[8] == POD_OPENED
+    assert Capture().sees(who, SYN, direction=OUTBOUND)[7] == POD_OPENED
     assert Capture().sees(who, SYN, direction=INBOUND)[2] == TO_POD
-    assert Capture().sees(who, SYN, direction=INBOUND)[8] == PEER_OPENED
-    assert Capture().sees(who, direction=INBOUND)[8] == 0
+    assert Capture().sees(who, SYN, direction=INBOUND)[7] == PEER_OPENED
+    assert Capture().sees(who, direction=INBOUND)[7] == 0
 
 
 def test_both_directions_are_one_connection_and_it_stays():
@@ -69,7 +69,7 @@ def test_both_directions_are_one_connection_and_it_stays():
     there, back = capture.sees(0, SYN, 10), capture.sees(1, SYN | ACK, 20, 11)
     assert there[0] == back[0]
     assert (there[2], back[2]) == (TO_POD, FROM_POD)
-    assert capture.sees(0, ACK, 11, 21)[:9] == there[:9]
+    assert capture.sees(0, ACK, 11, 21)[:8] == there[:8]
 
 
 def test_a_repeated_syn_is_the_same_connection_and_another_is_not():
@@ -143,5 +143,20 @@ def test_what_ended_is_remembered_for_its_latecomers_only(monkeypatch):
         capture.connections.end(key, 4, number, FIN)
         capture.connections.end(key, 4, number, FIN)
         assert not capture.connections.young and len(capture.connections._ended) <= 20
+    assert len(capture.connections._ended) >= 17
     assert capture.sees(0, ports=(1099, 80))[0] == number
     assert capture.sees(0, ports=(1000, 80))[0] > number
+
+
+def test_an_address_is_kept_once_and_not_for_ever(monkeypatch):
+    monkeypatch.setattr(_capture_flows, "ADDRESSES", 20)
+    capture = Capture()
+    first, second = capture.sees(0, ports=(1000, 80)), capture.sees(1, ports=(1001, 80))
+    assert (first[3], first[4]) == (_capture_flows.MAPPED + SERVER, _capture_flows.MAPPED + CLIENT)
+    assert first[3] is second[3] and first[4] is second[4]
+    for number in range(100):
+        source, ports = struct.pack(">II", number, 0xFFFF_FFFF), struct.pack(">HH", 1000, 80)
+        entry = capture.connections.entry(source + ports, 4, TCP, 0, 0, (1, 1, ACK))
+        assert entry[4] == _capture_flows.MAPPED + source[:4]
+        assert len(capture.connections._addresses) <= 20
+    assert capture.sees(0, ports=(1002, 80))[3:5] == first[3:5]

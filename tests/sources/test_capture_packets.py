@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
 
 from clovisor_py.model.segment import ACK, FIN, PEER_OPENED, RST, SYN, Segment
 from clovisor_py.model.segment import UDP as UDP_NUMBER
 from clovisor_py.sources import _capture_packets
 from clovisor_py.sources._capture_input import OUTBOUND, Interface, Mark
 from clovisor_py.sources._capture_links import LINKS
-from clovisor_py.sources._capture_packets import ACKS, REORDER_NS, Decoder
+from clovisor_py.sources._capture_packets import ACKS, REORDER_NS, UNKNOWN_LINK, Decoder
 from tests.support.captures import REQUEST, STEPS, conversation, cut, ethernet, tcp
 from tests.support.segments import EPOCH, MS, ipv4
 
@@ -63,6 +63,25 @@ def test_the_short_way_and_the_long_one_agree(monkeypatch, size):
     long, decoder = decode(packets)
     assert short == long
     assert len(short) + decoder.counts.total() == decoder.packets == len(packets)
+
+
+def test_interfaces_of_several_kinds_take_turns():
+    """A connection that is seen on all of them is one, whatever stands before its IP header."""
+    frames = [
+        (1, conversation()),
+        (101, conversation(bytes)),
+        (113, conversation(lambda packet: CookedLinux() / packet)),
+        (9999, conversation()),
+    ]
+    decoder = Decoder([Interface(link) for link, _ in frames], ())
+    buffer, block = b"", []
+    for packets in zip(*(packets for _, packets in frames), strict=True):
+        for interface, (time_ns, data, wire) in enumerate(packets):
+            block.append((time_ns, interface, len(buffer), len(buffer) + len(data), wire, None))
+            buffer += data
+    expected, _ = decode(conversation())
+    assert decoder.segments((buffer, block)) == [segment for segment in expected for _ in range(3)]
+    assert +decoder.counts == {ACKS: 6, UNKNOWN_LINK: 8} and decoder.unknown_links == {9999}
 
 
 def test_datagrams_of_the_ports_that_are_looked_at():
@@ -133,6 +152,20 @@ def test_any_bytes_are_a_segment_or_a_count(data, source: random.Random, link):
     assert len(segments) + decoder.counts.total() + fragments.waiting + fragments.joined + fragments.dropped == 2
     for segment in segments:
         assert len(segment.data) <= segment.length
+
+
+@given(st.sampled_from(conversation()), st.randoms(use_true_random=False))
+def test_the_short_way_and_the_long_one_agree_on_any_headers(packet, source: random.Random):
+    time_ns, data, wire = packet
+    mutated = bytearray(data)
+    for _ in range(source.randrange(4)):
+        mutated[source.randrange(12, 54)] = source.randrange(256)
+    packets = [(time_ns, bytes(mutated[: source.randrange(50, len(mutated) + 1)]), wire)] * 2
+    short, decoder = decode(packets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_capture_packets, "_USUAL", {})
+        long, other = decode(packets)
+    assert short == long and +decoder.counts == +other.counts
 
 
 @given(st.lists(st.tuples(st.binary(max_size=120), st.integers(0, 200))), st.sampled_from(sorted(LINKS)))
