@@ -35,6 +35,8 @@ class Directory:
 
     def name(self, session: Session) -> None:
         """Put workloads on both ends, and say whether the other end is traced too."""
+        if not self._by_interface:
+            return
         own = self._by_interface.get(session.interface)
         if session.side is Side.CLIENT:
             peer = self._by_ip.get(session.server.ip)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from clovisor_py.answered import IsExternal
@@ -55,6 +54,8 @@ class ClusterDirectory(Directory):
         self._ends, self._container_of = EndFinder(resolve, translation, is_external), container_of
         self._own: dict[int, Workload] = {}
         self._containers: dict[int, Containers] = {}
+        self._named: dict[tuple[int, str], tuple[Workload, Workload]] = {}
+        """By veth and container: the pod's end, and the same with the container."""
         self._traced: set[str] = set()
         self._callers: set[str] = set()
         """Of these, whose calls are told of one and all."""
@@ -115,7 +116,16 @@ class ClusterDirectory(Directory):
         name = containers.only
         if not name and session.cgroup_id:
             name = containers.names.get(self._container_of(session.cgroup_id), "")
-        return _inside(own, name) if name else own
+        return self._inside(session.interface, own, name) if name else own
+
+    def _inside(self, interface: int, own: Workload, name: str) -> Workload:
+        """One object for all sessions of a container: found by its name, as hashing a workload takes 1 µs."""
+        known = self._named.get((interface, name))
+        if known is None or known[0] is not own:
+            if len(self._named) >= CONTAINERS:
+                self._named.clear()
+            known = self._named[interface, name] = own, dataclasses.replace(own, container=name)
+        return known[1]
 
 
 def _kept(session: Session, ratio: float) -> bool:
@@ -125,8 +135,3 @@ def _kept(session: Session, ratio: float) -> bool:
     if session.propagation and session.trace is None:
         session.trace = read(session.propagation)
     return verdict(session, ratio, side=Side.CLIENT)[0]
-
-
-@lru_cache(CONTAINERS)
-def _inside(pod: Workload, container: str) -> Workload:
-    return dataclasses.replace(pod, container=container)

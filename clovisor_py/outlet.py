@@ -64,15 +64,13 @@ class Outlet:
         name, add, keep = self.directory.name, self.red.add, self._keep
         read, join = self.contexts.read, self.joining.take
         self.losses.mark(sessions)
-        shown = []
         for session in sessions:
             name(session)
             if session.propagation:
                 session.trace = read(session.propagation)
                 join(session)
             add(session)
-            if keep is None or keep(session):
-                shown.append(session)
+        shown = sessions if keep is None else [session for session in sessions if keep(session)]
         self.filtered += len(sessions) - len(shown)
         if self._left is not None:
             shown = shown[: self._left]

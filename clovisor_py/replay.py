@@ -212,8 +212,16 @@ class _Clock:
         return self._before_ns + self.last_ns - self._began_ns
 
     def parts(self, batch: list[Segment]) -> Iterator[list[Segment]]:
-        """The batch, cut where a tick is due."""
+        """The batch, cut where a tick is due.
+
+        Where neither its first nor its last segment is, those between are not looked at, which would take 0.1 µs a session:
+        they are in order, but for a few, and no time of those is to be heard of.
+        """
         begin, due = 0, self.now_ns + TICK_NS
+        if batch and 0 < due - batch[0].time_ns <= BACK_NS and 0 < due - batch[-1].time_ns <= BACK_NS:
+            yield batch
+            self.last_ns = max(self.last_ns, batch[-1].time_ns)
+            return
         for index, segment in enumerate(batch):
             time_ns = segment.time_ns
             if time_ns >= due or time_ns < due - BACK_NS:

@@ -189,6 +189,15 @@ def test_ticks_are_where_they_are_due():
     assert clock.span_ns == late - start
 
 
+def test_one_packet_with_another_time_amid_a_batch_moves_no_clock():
+    clock = _Clock()
+    parts(clock, [EPOCH])
+    for odd in (EPOCH + 10**6 * SECOND, EPOCH - 2 * BACK_NS):
+        times = [EPOCH + 1, odd, EPOCH + 2]
+        assert parts(clock, times) == [([], times)]
+    assert (clock.last_ns, clock.span_ns) == (EPOCH + 2, 2)
+
+
 def test_a_long_silence_costs_so_many_ticks():
     clock = _Clock()
     parts(clock, [EPOCH])

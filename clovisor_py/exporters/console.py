@@ -29,12 +29,15 @@ FORMATS: Final = ("line", "wide", "json")
 """`line` cuts what is too long for the terminal, `wide` does not."""
 PIPED_WIDTH: Final = 140
 """Columns of an ordinary line where standard output is no terminal: a file or a pager has room."""
+TOGETHER: Final = 64
+"""Lines of one write. The text of a whole batch is a third of a MB, which the allocator would give back to the kernel and get
+again with each batch: that took as long as a quarter of making the lines."""
 REMEMBERED: Final = 4096
 """Calls whose other end may still come: both ends are heard of within some milliseconds of each other."""
 
 
 class ConsoleSink:
-    """Writes to `stream`, one write and one flush a batch; `form` is one of FORMATS.
+    """Writes to `stream`, and flushes it with every batch; `form` is one of FORMATS.
 
     `today`: the day that goes without saying, `2026-01-02`; "": none does.
     """
@@ -42,8 +45,8 @@ class ConsoleSink:
     def __init__(self, stream: TextIO, screen: Screen, form: str = "line", today: str = "") -> None:
         self._stream = stream
         self._screen = screen
-        self._json = form == "json"
-        self._headed = self._json
+        self._json = _json.Writer() if form == "json" else None
+        self._headed = form == "json"
         self._once = form == "line"
         self._day = today
         """Of the line that was written last."""
@@ -55,15 +58,16 @@ class ConsoleSink:
         """Raises SinkGone where nobody reads the stream any more, ExportFailed where it takes nothing now (a full disk)."""
         dropped: dict[str, int] = {}
         fault = ""
-        if self._json:
-            lines, dropped, fault = _json.lines(sessions)
+        if self._json is not None:
+            lines, dropped, fault = self._json.lines(sessions)
         else:
             lines = self._lines([session for session in sessions if not self._repeated(session)])
         told = Delivery(len(sessions) - sum(dropped.values()), dropped, fault)
         if not lines:
             return told
         try:
-            self._stream.write(self._encodable("\n".join(lines) + "\n"))
+            for begin in range(0, len(lines), TOGETHER):
+                self._stream.write(self._encodable("\n".join([*lines[begin : begin + TOGETHER], ""])))
             self._stream.flush()
         except (OSError, ValueError) as error:
             if isinstance(error, ConnectionError) or self._stream.closed:

@@ -65,6 +65,7 @@ class JsonlSink:
             raise UsageError(f"cannot write to {self._name} ({why}); give jsonl: a file that you may write to.") from error
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._parts: Parts[Piece] = Parts()
+        self._writer = _json.Writer()
         self.settled = self._parts.settled
         self._torn = False
         """The last line is half a line that could not be taken back: a line break comes first."""
@@ -82,7 +83,7 @@ class JsonlSink:
         Given the same sequence again, goes on with the rest.
         """
         if not self._parts.holds(sessions):
-            lines, _, fault = _json.lines(sessions)
+            lines, _, fault = self._writer.lines(sessions)
             self._parts.begin(sessions, self._pieces(lines), fault, _json.NO_LINE)
         self._follow()
         for piece in self._parts.waiting():
@@ -194,7 +195,7 @@ def _takes_lines(path: Path) -> bool:
 
 
 def _piece(lines: list[str]) -> Piece:
-    return Piece("".join(f"{line}\n" for line in lines).encode("ascii"), len(lines))
+    return Piece("\n".join([*lines, ""]).encode("ascii"), len(lines))
 
 
 def _create(url: ExportUrl) -> JsonlSink:

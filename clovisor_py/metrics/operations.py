@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from clovisor_py.metrics.routes import OTHER, Trie
-from clovisor_py.model.session import Outcome, Session
+from clovisor_py.model.session import END, Outcome, Session
 
 OPERATION_CHARS: Final = 128
 """Characters of an operation's verb or object that are kept; a Java package with its class and method has fewer."""
@@ -22,6 +22,7 @@ OBJECTS: Final = ("db.collection.name", "messaging.destination.name")
 NAMES: Final = (RPC, "db.operation.name", "messaging.operation.name")
 """Attributes that name what was asked for; METHOD is that of HTTP alone."""
 OK: Final = "ok"
+_OK, _ERROR = Outcome.OK, Outcome.ERROR
 
 
 class Operation(NamedTuple):
@@ -57,8 +58,8 @@ def operation(session: Session, trie: Trie | None) -> Operation:
 def status_class(session: Session) -> str:
     """`2xx` where statuses are three digits; else how it ended: `ok`, `error`, `timeout`, `reset`, `closed`, `one_way`."""
     outcome, status = session.outcome, session.status
-    if session.still_open:
+    if END in session.attributes:
         return "open"
-    if len(status) == 3 and status.isascii() and status.isdigit() and outcome in (Outcome.OK, Outcome.ERROR):
+    if len(status) == 3 and (outcome is _OK or outcome is _ERROR) and status.isdigit() and status.isascii():
         return f"{status[0]}xx"
     return str(outcome.value)

@@ -94,35 +94,38 @@ class Red:
             return
         client, server = session.client_workload, session.server_workload
         pair = self._pairs.get((
-            id(client) if client is not None else session.client.ip,
-            id(server) if server is not None else session.server.ip,
+            id(client) if client is not None else session.client[0],
+            id(server) if server is not None else session.server[0],
             session.protocol, session.side is _SERVER,
         ))  # fmt: skip
         edge = self._edge(session) if pair is None else pair[0]
         if (session.gap_bytes or session.truncated or session.mid_stream or session.connection) and _hides(session):
             edge.hidden += 1
-        outcome, attributes = session.outcome, session.attributes
+        outcome, request, response = session.outcome, session.request, session.response
+        broken, ended = outcome is not _OK and outcome in BROKEN, END in session.attributes
         if (row := edge.only) is None:
             rows = edge.rows_ok if outcome is _OK else edge.rows_failed if outcome is _ERROR else edge.rows_one_way
             row = rows.get((session.operation, session.resource, session.status))
-            if row is None or END in attributes or outcome in BROKEN:
+            if row is None or ended or broken:
                 row = self._row(edge, session)
         row.calls += 1
-        if (part := session.request) is not None:
-            row.sent += part.bytes
-            edge.request_sizes[part.bytes.bit_length()] += 1
-        if (part := session.response) is not None:
-            row.received += part.bytes
-            edge.response_sizes[part.bytes.bit_length()] += 1
-        if outcome is _ONE_WAY or END in attributes:
+        if request is not None:
+            size = request[1]  # bytes; by name it is read more slowly
+            row.sent += size
+            edge.request_sizes[size.bit_length()] += 1
+        if response is not None:
+            size = response[1]
+            row.received += size
+            edge.response_sizes[size.bit_length()] += 1
+        if ended or outcome is _ONE_WAY:
             return
-        status = session.word if outcome in BROKEN else session.status or outcome.value
+        status = session.word if broken else session.status or outcome.value
         if status not in (statuses := edge.statuses):
             status = self._status(edge, status, session.start_ns)
         statuses[status] += 1
         if outcome is not _OK:
             edge.count_error(row, status)
-        if session.connection or (session.request is None and not session.ttfb_ns):
+        if session.connection or (request is None and not session.ttfb_ns):
             return  # a connection's life, or an answer to what was not seen: nobody knows how long somebody waited
         ns = session.duration_ns
         if edge.slowest is None or ns > edge.slowest.duration_ns:

@@ -53,6 +53,11 @@ _VARIABLES: Final = frozenset({ID, DATE, NAME, REST, PLACE})
 
 def place(part: str) -> str:
     """What a part of a path is at first sight: a variable, or the word itself."""
+    if part.isascii():  # most are a number or a word of small letters: no need to ask four expressions
+        if part.isdigit():
+            return ID
+        if part.islower() and part.isalpha() and len(part) <= WORD_CHARS:
+            return part
     if part in _VARIABLES:
         return part
     if _DATE.fullmatch(part):

@@ -13,7 +13,7 @@ from clovisor_py.exporters import console
 from clovisor_py.exporters._api import Delivery
 from clovisor_py.exporters._registry import open_sink
 from clovisor_py.exporters._screen import Screen
-from clovisor_py.exporters.console import PIPED_WIDTH, ConsoleSink, screen_for
+from clovisor_py.exporters.console import PIPED_WIDTH, TOGETHER, ConsoleSink, screen_for
 from clovisor_py.model.session import Side
 from tests.support.sessions import ANY_SESSION, START, session
 
@@ -44,6 +44,15 @@ def test_json_has_no_header_and_one_object_a_line():
     stream = io.StringIO()
     sink_of(stream, "json").export([session(), session(resource="a\nb")])
     assert [json.loads(line)["resource"] for line in stream.getvalue().splitlines()] == ["/reviews/0", "a\nb"]
+
+
+@pytest.mark.parametrize("form", ["line", "json"])
+@pytest.mark.parametrize("number", [TOGETHER - 1, TOGETHER, TOGETHER + 1, 3 * TOGETHER])
+def test_a_long_batch_is_written_whole(number, form):
+    stream = io.StringIO()
+    sink_of(stream, form).export([session(resource=f"/{i:04}") for i in range(number)])
+    written = stream.getvalue().splitlines()[-number:]
+    assert [f"/{i:04}" in line for i, line in enumerate(written)] == [True] * number
 
 
 def test_one_session_that_cannot_be_told_as_json_costs_no_other():

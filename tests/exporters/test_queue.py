@@ -52,8 +52,15 @@ def test_an_ordinary_session_is_well_within_its_share():
 
 
 def test_long_texts_weigh_and_what_a_plugin_made_of_them_does_no_harm():
-    texts = {"text": "x" * 100_000, "list": ["y" * 50_000, "é" * 50_000, 7], "number": 5, 3: object()}
-    assert 200_000 < weights([session(attributes=texts)])[0] < 210_000
+    texts = {"text": "x" * 100_000, "list": ["y" * 50_000, "z" * 50_000], "number": 5}
+    for odd in ({}, {3: object()}, {"list": ["y" * 100_000, 7]}, {"surrogate": "\ud800"}):
+        assert 200_000 < weights([session(attributes=texts | odd)])[0] < 210_000
+
+
+def test_many_short_texts_weigh_too():
+    texts = [chr(256 + number) for number in range(1000)]
+    assert 60_000 < weights([session(attributes={"list": texts})])[0] < 120_000
+    assert 60_000 < weights([session(attributes={"list": texts, 3: object()})])[0] < 120_000
 
 
 @given(ANY_SESSION)

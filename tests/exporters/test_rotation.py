@@ -30,7 +30,7 @@ def batch(start: int, count: int = BATCH):
 
 def limit(batches: float) -> int:
     """Bytes of so many batches, about."""
-    return int(sum(len(_json.line(one)) + 1 for one in batch(100)) * batches)
+    return int(sum(len(_json.Writer().line(one)) + 1 for one in batch(100)) * batches)
 
 
 def files(path: Path) -> list[Path]:
@@ -149,7 +149,7 @@ def test_what_took_the_files_place_and_holds_something_else_is_let_be(tmp_path):
 
 def test_half_a_line_is_ended_where_it_is_and_not_in_the_next_file(tmp_path, monkeypatch):
     path, write_ = tmp_path / "x", os.write
-    lines = [len(_json.line(one)) + 1 for one in (*batch(0), *batch(BATCH))]
+    lines = [len(_json.Writer().line(one)) + 1 for one in (*batch(0), *batch(BATCH))]
     sink = JsonlSink(path, Plan(sum(lines) + 20, keep=9))
     write(sink, 1)
 
