@@ -5,7 +5,7 @@ What is heard of an exchange keeps it alive: a stream that sends something now a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.pairing import MAX_PENDING, Begun, Pairing, Pending
@@ -26,7 +26,7 @@ class ById(Pairing):
         facts: Facts,
         ledger: Ledger,
         emit: Callable[[Session], None],
-        watch: Callable[[int], None],
+        watch: Callable[[Hashable, int], None],
         begun: Begun | None = None,
     ) -> None:
         super().__init__(facts, ledger, emit, watch, begun)
@@ -133,12 +133,15 @@ class ById(Pairing):
         while 0 < self.oldest_ns <= before_ns:
             key = next(iter(self._waiting))
             request, fresh, _ = self._waiting.pop(key)
-            self._begun.pop(key, None)
+            begun = self._begun.pop(key, None)
             self._late[key] = None
             if len(self._late) > MAX_PENDING:
                 del self._late[next(iter(self._late))]
             if request.start_ns <= self._hidden_ns:
                 self.not_seen(request, fresh, now_ns)
+            elif begun is not None:
+                begun.incomplete = True
+                self.answered(request, begun, fresh, Outcome.TIMEOUT)
             else:
                 self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})
 

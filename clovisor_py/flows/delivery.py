@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final
 
-from clovisor_py.flows.agenda import Watcher
 from clovisor_py.flows.by_id import ById
 from clovisor_py.flows.connection import UNDECIDED, Tally
 from clovisor_py.flows.control import FULL, NONE, Control
@@ -215,15 +214,13 @@ class Delivery:
         flow.doubt = flow.tally if detector.hinted is protocol else None
         flow.tally, flow.protocol = None, protocol.name
         facts = flow.facts(protocol.sessions)
-        watch = Watcher(self._watch, flow.id)
-        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, watch, self._begun)
+        flow.pairing = PAIRINGS[protocol.pairing](facts, self._ledger, self._emit, self._watch, self._begun)
         self._take_over(flow.pairing, waiting, now_ns)
         parser = protocol.parser(self.setup(flow))
         readers = []
         for direction in (0, 1):
             sender = SERVER if direction == flow.server else CLIENT
-            place = flow.id, direction
-            reader = Reader(parser, sender, flow.pairing, self._cursor, self._ledger, self._control, place)
+            reader = Reader(parser, sender, flow.pairing, self._cursor, self._ledger, self._control, direction)
             reader.begin(flow.mid_stream, verdict.aligned[direction])
             readers.append(reader)
         flow.readers = (readers[0], readers[1])

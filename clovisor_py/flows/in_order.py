@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Final
 
 from clovisor_py.flows.ledger import Ledger
 from clovisor_py.flows.pairing import MAX_PENDING, Begun, Pairing, Pending
@@ -11,6 +12,8 @@ from clovisor_py.model.message import SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Session
 
 # Looking up a member costs more than a call.
+_NOBODY: Final[list[Pending]] = []
+"""Waits on nearly all connections; never added to."""
 _REQUEST, _RESPONSE, _ONE_WAY, _SILENT = Kind.REQUEST, Kind.RESPONSE, Kind.ONE_WAY, Kind.SILENT
 
 
@@ -26,11 +29,11 @@ class InOrder(Pairing):
         facts: Facts,
         ledger: Ledger,
         emit: Callable[[Session], None],
-        watch: Callable[[int], None],
+        watch: Callable[[Hashable, int], None],
         begun: Begun | None = None,
     ) -> None:
         super().__init__(facts, ledger, emit, watch, begun)
-        self._waiting: list[Pending] = []
+        self._waiting = _NOBODY
         self._abandoned = 0
         """Requests at the front of the order that were reported already: so many responses are late."""
         self._answering_ns = 0
@@ -42,45 +45,64 @@ class InOrder(Pairing):
         self, message: Message, sender: int, fresh: bool = False, turn_age_ns: int = 0, broken: Outcome | None = None
     ) -> None:
         self._ledger.messages += 1
-        kind = message.kind
-        waiting = self._waiting
+        kind, waiting = message.kind, self._waiting
         if kind is _REQUEST:
-            if self._opened is not None:
-                self.settle(message)
-            early = self._early and self._answered_early(message, fresh)
+            if waiting or self._early or self._opened is not None or message.start_ns < self._hidden_ns:
+                self._ask(message, fresh)
+                return
             self.asked = True
-            if early:
-                return
-            if message.start_ns < self._hidden_ns:
-                self.not_seen(message, fresh, message.end_ns)
-                return
-            waiting.append((message, fresh))
-            self._waits(message)
-            if len(waiting) > MAX_PENDING:
-                self._abandoned += 1
-                self._ledger.pending_evicted += 1
-                self.not_seen(*waiting.pop(0), message.start_ns)
-                self._pass_silent()
+            self._waiting = [(message, fresh)]
+            if message.propagation or not self.watched:
+                self._waits(message)
         elif kind is _RESPONSE:
-            if self._abandoned:
-                self._abandoned -= 1
-                self._ledger.late_responses += 1
-            elif waiting and waiting[0][0].start_ns <= message.start_ns:
-                request, first = waiting.pop(0)
-                self._answering_ns = 0
+            if len(waiting) == 1 and not self._abandoned and waiting[0][0].start_ns <= message.start_ns:
+                request, first = waiting[0]
+                self._waiting, self._answering_ns = _NOBODY, 0
                 self.answered(request, message, first or fresh, broken)
-                if waiting and waiting[0][0].kind is _SILENT:
-                    self._pass_silent()
             else:
-                self._unmatched(message, fresh, turn_age_ns, broken)
+                self._answer(message, fresh, turn_age_ns, broken)
         elif kind is _ONE_WAY:
             self.one_way(message, sender, fresh)
-        elif kind is _SILENT:
-            waiting.append((message, fresh))
-            if len(waiting) == 1:
-                self._pass_silent()
-        else:
+        elif kind is not _SILENT:
             self._answering_ns = message.end_ns
+        elif waiting:
+            waiting.append((message, fresh))
+        else:
+            self.silent(message, fresh)
+
+    def _ask(self, message: Message, fresh: bool) -> None:
+        """A request that is pipelined, or that comes after something odd."""
+        if self._opened is not None:
+            self.settle(message)
+        early = self._early and self._answered_early(message, fresh)
+        self.asked = True
+        if early:
+            return
+        if message.start_ns < self._hidden_ns:
+            self.not_seen(message, fresh, message.end_ns)
+            return
+        waiting = self._waiting = self._waiting or []
+        waiting.append((message, fresh))
+        self._waits(message)
+        if len(waiting) > MAX_PENDING:
+            self._abandoned += 1
+            self._ledger.pending_evicted += 1
+            self.not_seen(*waiting.pop(0), message.start_ns)
+            self._pass_silent()
+
+    def _answer(self, message: Message, fresh: bool, turn_age_ns: int, broken: Outcome | None) -> None:
+        """A response to one of several requests, or of none that waits."""
+        waiting = self._waiting
+        if self._abandoned:
+            self._abandoned -= 1
+            self._ledger.late_responses += 1
+        elif waiting and waiting[0][0].start_ns <= message.start_ns:
+            request, first = waiting.pop(0)
+            self._answering_ns = 0
+            self.answered(request, message, first or fresh, broken)
+            self._pass_silent()
+        else:
+            self._unmatched(message, fresh, turn_age_ns, broken)
 
     def expire(self, before_ns: int, now_ns: int) -> None:
         while 0 < self.oldest_ns <= before_ns:

@@ -55,6 +55,7 @@ class Ledger:
         "sessions",
         "strangers",  # payload segments of a veth for which nobody has given terms: captured for somebody who is gone
         "unparsed",
+        "unread_bytes",  # of no message: the connection, or what was seen of it, ended in the middle of one
         "unseen_responses",  # requests whose response passed unseen (gaps, cuts)
         "violations",
     )
@@ -99,6 +100,7 @@ class Ledger:
     resyncs: int
     sessions: int
     strangers: int
+    unread_bytes: int
     unseen_responses: int
     violations: int
 

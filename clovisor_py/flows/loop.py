@@ -7,14 +7,13 @@ segment's own bytes, no copy, no bookkeeping. The long form knows unread bytes, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Final
 
 from clovisor_py.errors import ClovisorError, ProtocolError
 from clovisor_py.flows.connection import NOT_AS_TAKEN
 from clovisor_py.flows.control import Control
 from clovisor_py.flows.ledger import BUFFERED_BYTES, Ledger
-from clovisor_py.flows.open_message import NO_MARKS, OpenMessage
+from clovisor_py.flows.open_message import CLOSED, NO_MARKS, OpenMessage
 from clovisor_py.flows.pairing import Pairing
 from clovisor_py.flows.stream import SEQ_MASK, Piece
 from clovisor_py.model.message import HEAD_BYTES, Message
@@ -54,13 +53,13 @@ class Handover(Exception):
 class Loop:
     """`run` may be called while `fast`. Offsets count the direction's bytes from its first.
 
-    `place`: the flow's id and the direction, as `control` knows them. There are two of these for each open connection, so what
+    `direction`: as `control` knows it. There are two of these for each open connection, so what
     may be shared (a parser's method, an empty buffer) is not kept here.
     """
 
     __slots__ = (
-        "_accounted", "_age_ns", "_buffer", "_control", "_cursor", "_direction", "_flow_id", "_ledger", "_missed", "_origin",
-        "_pairing", "_parser", "_sought", "end", "fast", "fresh", "open", "sender", "skip", "state", "violations",
+        "_accounted", "_age_ns", "_buffer", "_control", "_cursor", "_direction", "_ledger", "_missed", "_origin", "_pairing",
+        "_parser", "_sought", "end", "fast", "fresh", "open", "sender", "skip", "state", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +70,7 @@ class Loop:
         cursor: Cursor,
         ledger: Ledger,
         control: Control,
-        place: tuple[Hashable, int],
+        direction: int,
     ) -> None:
         self._parser = parser
         self.sender = sender
@@ -79,7 +78,7 @@ class Loop:
         self._cursor = cursor
         self._ledger = ledger
         self._control = control
-        self._flow_id, self._direction = place
+        self._direction = direction
         self.state = READING
         self.fast = True
         self.fresh = False
@@ -88,8 +87,8 @@ class Loop:
         self.end = 0
         """Offset of the end of what was handed over."""
         self._origin = 0
-        """Sequence number of offset 0."""
-        self.open = OpenMessage()
+        """Sequence number of offset 0; kept while not `fast`."""
+        self.open = CLOSED
         self._buffer: bytes | bytearray = b""
         """Unread bytes; a bytearray where there are any."""
         self._accounted = 0
@@ -104,7 +103,6 @@ class Loop:
     def run(self, data: bytes, time_ns: int, seq: int) -> None:
         """Parse a segment with whose first byte a message begins. The hot path."""
         size = len(data)
-        self._origin = seq - self.end
         self.end += size
         cursor = self._cursor
         cursor.data = data
@@ -126,16 +124,32 @@ class Loop:
                 message.head = data[pos : at if at - pos < HEAD_BYTES else pos + HEAD_BYTES]
                 self._pairing.take(message, sender)
                 if message.hands_to is not None:
+                    self._origin = seq + size - self.end
                     raise Handover(message.hands_to, self._piece(data, at, time_ns))
                 if at == size:
                     self.violations = 0
                     return
                 pos = at
         except ProtocolError:
+            self._origin = seq + size - self.end
+            self._wake()
             self._violated(data, pos)
             return
+        self._origin = seq + size - self.end
+        self._wake()
         self.open.only_mark(self.end - size + pos, time_ns)
         self._loop(data, pos, message)
+        self._rest()
+
+    def _wake(self) -> None:
+        """The short form does not do: there is more to know of what is open. Whoever comes in another way calls this first."""
+        if self.open is CLOSED:
+            self.open = OpenMessage()
+
+    def _rest(self) -> None:
+        """And this last: nearly all connections are between two messages, and remember nothing of any."""
+        if self.fast:
+            self.open = CLOSED
 
     def _parse(self, data: bytes | bytearray, pos: int) -> None:
         cursor, marks = self._cursor, self.open.marks
@@ -218,7 +232,7 @@ class Loop:
             self.skip = pos - size
             if self.skip > SKIP_WORTH:
                 seq = (self._origin + self.end + self.skip) & SEQ_MASK
-                self._control.skip_until(self._flow_id, self._direction, seq)
+                self._control.skip_until(self._pairing.flow_id, self._direction, seq)
         elif isinstance(data, bytearray):
             del data[:pos]  # it is the buffer
         else:

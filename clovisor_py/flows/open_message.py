@@ -111,3 +111,7 @@ class OpenMessage:
         message.seq = (origin + self.start) & SEQ_MASK
         message.head = self._head
         message.gap_bytes = self.gap
+
+
+CLOSED: Final = OpenMessage()
+"""Of all directions that are between two messages; never written to."""

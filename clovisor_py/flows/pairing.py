@@ -9,7 +9,7 @@ being paired with somebody else's response.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, TypeAlias
 
 from clovisor_py.flows.ledger import Ledger
@@ -39,9 +39,9 @@ _NONE: Final[dict[int | str | None, Early]] = {}
 
 
 class Pairing(SessionMaker, ABC):
-    """What both ways of pairing share. `watch` is called with the time of a request when nobody watches the flow."""
+    """What both ways of pairing share. `watch` is told the flow, and the time of a request, when nobody watches it."""
 
-    __slots__ = ("_early", "_opened", "_served", "_watch", "asked", "watched")
+    __slots__ = ("_early", "_opened", "_served", "_watch", "asked", "flow_id", "watched")
 
     in_order = False
     """Whether a message that is missed shifts all that follow."""
@@ -51,11 +51,11 @@ class Pairing(SessionMaker, ABC):
         facts: Facts,
         ledger: Ledger,
         emit: Callable[[Session], None],
-        watch: Callable[[int], None],
+        watch: Callable[[Hashable, int], None],
         begun: Begun | None = None,
     ) -> None:
         super().__init__(facts, ledger, emit)
-        self._watch = watch
+        self.flow_id, self._watch = facts.flow_id, watch
         self._served = begun if facts.side is Side.SERVER else None
         self._opened: Message | None = None
         """A request that was told of at its head, and whose end is to come."""
@@ -72,7 +72,7 @@ class Pairing(SessionMaker, ABC):
             self._tell(request)
         if not self.watched:
             self.watched = True
-            self._watch(request.end_ns)
+            self._watch(self.flow_id, request.end_ns)
 
     def _tell(self, request: Message) -> None:
         if self._served is not None:

@@ -152,7 +152,11 @@ class Pipeline:
         get, touch = flows.get, flows.move_to_end
         quick = 0
         for segment in batch:
-            time_ns, flow_id, direction = segment.time_ns, segment.flow_id, segment.direction
+            # All at once costs less than asking for half of them by name.
+            (
+                time_ns, flow_id, _, direction, _, _, _, _, _, seq, ack, tcp_flags, _, flags, length, data, _, _, _, _,
+                cgroup_id, _,
+            ) = segment  # fmt: skip
             flow = get(flow_id) or self._open(segment)
             if flow is None:
                 continue
@@ -162,25 +166,27 @@ class Pipeline:
                 stream, other = flow.streams
                 if direction:
                     stream, other = other, stream
-                seq, length, data = segment.seq, segment.length, segment.data
+                readers = flow.readers
                 if (
-                    flow.readers is None
+                    readers is None
                     or seq != stream.next_seq
                     or not length
                     or stream.held
-                    or segment.tcp_flags & _SIGNALS
-                    or segment.flags & CONTINUED
-                    or 0 < (segment.ack - other.next_seq) & SEQ_MASK <= MAX_WINDOW
+                    or tcp_flags & _SIGNALS
+                    or flags & CONTINUED
+                    or (ack != other.next_seq and 0 < (ack - other.next_seq) & SEQ_MASK <= MAX_WINDOW)
                 ):
                     self._slow(flow, segment)
                     continue
                 quick += 1
                 stream.next_seq = (seq + length) & SEQ_MASK
                 if direction != flow.speaker:
-                    turn(flow, direction, time_ns)
-                    if segment.cgroup_id and not flow.cgroup_id:
-                        flow.know_cgroup(segment.cgroup_id)
-                reader = flow.readers[direction]
+                    flow.speaker = direction
+                    if readers[1 - direction].state:
+                        turn(flow, direction, time_ns)
+                    if cgroup_id and not flow.cgroup_id:
+                        flow.know_cgroup(cgroup_id)
+                reader = readers[direction]
                 if reader.fast and length == len(data):
                     reader.run(data, time_ns, seq)
                 else:

@@ -47,6 +47,7 @@ class Reader(Loop):
 
     def read(self, data: bytes, time_ns: int, seq: int, turn_age_ns: int = 0) -> None:
         """Take the next bytes in order, whatever the state."""
+        self._wake()
         base = self.end
         self._origin = seq - base
         self.end += len(data)
@@ -73,9 +74,11 @@ class Reader(Loop):
                 self._age_ns = turn_age_ns
             self.open.only_mark(base, time_ns)
             self._parse(data, skipped)
+        self._rest()
 
     def unseen(self, size: int, time_ns: int, seq: int, lost: bool) -> None:
         """Take `size` bytes that will never be seen, lost or left out on purpose."""
+        self._wake()
         self._origin = seq - self.end
         if self.state == SEEKING:
             self._miss(self.end, time_ns)
@@ -91,6 +94,7 @@ class Reader(Loop):
                 self._parse(b"", 0)
         if size > covered:
             self._step_over(size - covered, time_ns, lost)
+        self._rest()
 
     # ---- turns and ends ----
 
@@ -106,27 +110,38 @@ class Reader(Loop):
         if alone:
             self.state = SEEKING
 
+    def stall(self) -> None:
+        """The open message does not go on: what is known of it is told now, and the rest of its turn is passed over."""
+        if self.state == READING and self.open.start_ns:
+            self._end(Outcome.TIMEOUT)
+            self._blind()
+
     def blindfold(self, time_ns: int) -> None:
         """Read no more of this turn: whom it answers is not known."""
         if self.state != BLIND:
+            self._wake()
             self._open_unread(time_ns)
             self._blind()
 
     def finish(self, outcome: Outcome, now_ns: int) -> None:
         """No byte will follow. A message that this cuts short ends as `outcome`, unless it was cut short by us."""
+        self._wake()
         if self.state == READING:
             self._end(outcome)
         else:
             self._lose(now_ns)
         self._reset()
+        self._rest()
 
     def settle(self) -> None:
         """A datagram is over, and with it every message in it."""
         if not self.fast:
+            self._wake()
             if self.open.start_ns or self._buffer:
                 self._end()
             self._reset()
             self.fast = not self.fresh
+            self._rest()
         self.end = 0
 
     # ---- what was not seen ----
@@ -178,6 +193,8 @@ class Reader(Loop):
         if message is not None:
             self._complete(message, self.end, broken if message.incomplete else None)
             gap = 0
+        else:
+            self._ledger.unread_bytes += len(self._buffer)
         self.open.forget()
         return gap
 

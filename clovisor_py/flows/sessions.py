@@ -5,7 +5,7 @@ The session says what was not seen of it: `truncated`, `gap_bytes`, `mid_stream`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple
 
 from clovisor_py.flows.ledger import Ledger
@@ -22,6 +22,7 @@ REPEATED: Final = "clovisor.repeated"
 """Attribute, true: the request is a copy of one that waits for its answer."""
 
 _OK, _ERROR = Outcome.OK, Outcome.ERROR  # looking up a member costs more than a call
+_tuple = tuple.__new__  # and a named tuple's own `__new__` more than both
 
 
 class Facts(NamedTuple):
@@ -34,6 +35,7 @@ class Facts(NamedTuple):
     server: Endpoint
     transport: str
     cgroup_id: int = 0
+    flow_id: Hashable = None
 
 
 class SessionMaker:
@@ -79,8 +81,8 @@ class SessionMaker:
                 request.resource or response.resource,
                 response.status,
                 broken or (_ERROR if response.error else _OK),
-                Part(start, request.size),
-                Part(response.start_ns, response.size),
+                _tuple(Part, (start, request.size)),
+                _tuple(Part, (response.start_ns, response.size)),
                 request.incomplete or response.incomplete,
                 request.gap_bytes + response.gap_bytes,
                 fresh,

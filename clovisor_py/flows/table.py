@@ -32,6 +32,8 @@ LINGER_NS: Final = 2_000_000_000
 """How long a closed flow's id is remembered: longer than retransmissions of its last segments take."""
 MAX_CLOSED: Final = 65536
 """Ids of closed flows remembered at once; the oldest are forgotten first, at worst to come back as mid-stream."""
+SERVERS: Final = 256
+"""Endpoints that are remembered, those that came last."""
 ADDRESSES: Final = 4096
 """Addresses whose text is remembered, one object for all flows that have it."""
 
@@ -74,8 +76,8 @@ class Flow:
         self.id = segment.flow_id
         self.interface = segment.interface
         self.udp = segment.transport == UDP
-        self.pod = Endpoint(ip_text(segment.pod_ip), segment.pod_port)
-        self.peer = Endpoint(ip_text(segment.peer_ip), segment.peer_port)
+        self.pod = _endpoint(ip_text(segment.pod_ip), segment.pod_port)
+        self.peer = _endpoint(ip_text(segment.peer_ip), segment.peer_port)
         self.streams = (Stream(ledger), Stream(ledger))
         self.readers: tuple[Reader, Reader] | None = None
         self.pairing: Pairing | None = None
@@ -138,7 +140,7 @@ class Flow:
         """What its sessions have in common, once the server is known."""
         client, server = self.ends[1 - self.server], self.ends[self.server]
         transport = "udp" if self.udp else "tcp"
-        return Facts(protocol, self.side, self.interface, client, server, transport, self.cgroup_id)
+        return Facts(protocol, self.side, self.interface, client, server, transport, self.cgroup_id, self.id)
 
     @property
     def side(self) -> Side:
@@ -240,3 +242,9 @@ def _ip_bytes(text: str) -> bytes:
     """The inverse of `ip_text`."""
     ip = ipaddress.ip_address(text).packed
     return ip if len(ip) == 16 else _MAPPED + ip
+
+
+@lru_cache(SERVERS)
+def _endpoint(ip: str, port: int) -> Endpoint:
+    """The same one for all connections of a server: it is what comes again."""
+    return Endpoint(ip, port)

@@ -13,13 +13,17 @@ from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.model.session import Outcome, Side
 from clovisor_py.model.workload import Endpoint
 
-FACTS = Facts("toy", Side.SERVER, 1, Endpoint("1.1.1.1", 1), Endpoint("2.2.2.2", 2), "tcp")
+FACTS = Facts("toy", Side.SERVER, 1, Endpoint("1.1.1.1", 1), Endpoint("2.2.2.2", 2), "tcp", 0, "flow")
 
 
 class Bench:
     def __init__(self, kind, **how):
         self.ledger, self.sessions, self.watched = Ledger(), [], []
-        self.pairing = kind(FACTS, self.ledger, self.sessions.append, self.watched.append, **how)
+        self.pairing = kind(FACTS, self.ledger, self.sessions.append, self.watch, **how)
+
+    def watch(self, flow_id, time_ns):
+        assert flow_id == "flow"
+        self.watched.append(time_ns)
 
     def ask(self, at, key=None, what="ask", **fields):
         self._take(Message(Kind.REQUEST, what, correlation=key, start_ns=at, end_ns=at, size=1), CLIENT, fields)

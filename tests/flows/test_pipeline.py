@@ -377,7 +377,7 @@ def test_unknown_bytes_make_an_opaque_flow_that_is_only_counted():
 
 
 def test_hints_come_before_bytes():
-    sessions, _ = run(Conversation(server_port=9).handshake().client("note x\n").server("ok\n"), hints={9: "toy"})
+    sessions, _ = run(Conversation(server_port=9).handshake().client("note x\n").server("ok\n"), hints={9: "by-line"})
     assert sessions[0].protocol == "lines"
     with pytest.raises(UsageError, match="known here: lines, ids, whole"):
         pipeline(hints={9: "nothing"})
@@ -462,6 +462,12 @@ def test_unread_bytes_are_bounded():
         talk.client("x" * 1000)
     _, ledger = run(talk, protocols={"lines": replace(LINES, parser=lambda _setup: greedy)})
     assert ledger.buffer_overflows == 1 == ledger.violations
+
+
+def test_what_ends_in_the_middle_of_a_message_is_counted():
+    talk = Conversation().handshake().client("ask a\n").server("ok a\n").client("ask b")
+    sessions, ledger = run(talk.close())
+    assert (len(sessions), ledger.unread_bytes) == (1, 5)
 
 
 def test_tick_costs_nothing_for_flows_that_wait_for_nothing():

@@ -260,3 +260,18 @@ def test_datagrams_that_nobody_can_read_are_forgotten_soon():
     for second in range(40):
         engine.tick(talk.now + second * SECOND)
     assert engine.flows == 0
+
+
+def test_an_answer_that_stalls_tells_its_status():
+    talk = Conversation().handshake().client(GET)
+    talk.server(b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + bytes(100))
+    before = len(talk.segments)
+    engine = Pipeline(protocols=PROTOCOLS)
+    engine.feed(talk.segments)
+    (stalled,) = engine.tick(talk.now + 60 * SECOND)
+    assert rows([stalled]) == [("GET", "/greet", "200", "timeout")]
+    assert stalled.truncated and stalled.response is not None
+    talk.server(bytes(200)).client(GET).server(OK)  # it goes on after all, and so does the connection
+    rest = [segment._replace(time_ns=segment.time_ns + 61 * SECOND) for segment in talk.segments[before:]]
+    assert rows(engine.feed(rest)) == [("GET", "/greet", "200", "ok")]
+    assert engine.ledger.violations == 0
