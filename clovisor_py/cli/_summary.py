@@ -42,6 +42,7 @@ ENGINE_LOSSES = {
     "held_evicted": "gaps declared early (too much waited behind them)",
     "buffer_overflows": "messages too long to buffer",
     "gap_bytes": "bytes that passed unread",
+    "unread_bytes": "bytes of messages that never came to an end",
     "late_responses": "answers after the timeout",
 }
 
@@ -133,6 +134,12 @@ def undelivered(report: Told) -> list[str]:
             why = ledger.error or "it was too slow; export less, or elsewhere."
             out.append(f"{url} got {ledger.sent:,} of {ledger.offered:,} sessions (dropped: {reasons}): {why}")
     return out
+
+
+def crashed(crashes: Mapping[Crash, int]) -> list[str]:
+    """A sentence for each protocol whose parser or recogniser failed: a mistake in it, whatever the bytes were."""
+    what_to_do = "what it could not read is shown as tcp; report it, or leave it out if it is a --plugin."
+    return [f"the {name} parser failed: {what_to_do}" for name in sorted({crash.protocol for crash in crashes} - {""})]
 
 
 def _sessions(report: Told) -> list[str]:

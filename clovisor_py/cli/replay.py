@@ -72,8 +72,8 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
       tcpdump -i any -w - port 80 | clovisor replay -
 
     Sessions go to standard output, remarks and the summary to standard error. A file that is no capture, or that breaks off,
-    is said, and the others go on; the exit status is 1 then, where a --plugin was refused, and where an exporter did not
-    deliver all; it is 130 after Ctrl-C.
+    is said, and the others go on; the exit status is 1 then, where a --plugin was refused or a parser failed, and where an
+    exporter did not deliver all; it is 130 after Ctrl-C.
     """
     settings = shown.settings()
     protocols, whole = shown.protocols()
@@ -100,12 +100,12 @@ def COMMAND(files: tuple[str, ...], shown: Shown) -> int:
     if replay.read:
         for line in (*_summary.replay_lines(report, shown.texts), *shown.missed):
             shown.say(line)
-    for sentence in (lost := _summary.undelivered(report)):
+    for sentence in (failed := [*_summary.undelivered(report), *_summary.crashed(report.crashes)]):
         shown.complain(sentence)
     if stop.asked:
         shown.say("interrupted: this is a part of what the files hold")
         return stop.exit_status(INTERRUPTED)
-    return 0 if whole and not lost else 1
+    return 0 if whole and not failed else 1
 
 
 def _replayed(replay: Replay, files: tuple[str, ...], shown: Shown) -> bool:

@@ -85,7 +85,8 @@ def COMMAND(
       clovisor trace web --redact off -w - | wireshark -k -i -
 
     Sessions go to standard output, remarks and the summary to standard error. The exit status is 0 after Ctrl-C, 143 after
-    SIGTERM, and 1 where an exporter or -w did not get all, a --plugin was refused, or what was traced is no longer there.
+    SIGTERM, and 1 where an exporter or -w did not get all, a --plugin was refused, a parser failed, or what was traced is no
+    longer there.
     """
     seconds = None if duration_ns is None else duration_ns / 1e9
     if pods_of(targets):
@@ -132,14 +133,14 @@ def _trace(targets: Sequence[str], shown: Shown, settings: Settings, seconds: fl
 
 
 def _sum_up(report: Report, shown: Shown, writer: PcapngWriter | None) -> bool:
-    """Say how it was; whether all of it got where it was to go."""
+    """Say how it was; whether no parser failed, and all of it got where it was to go."""
     rows = report.shown.calls()
     who_called_whom = service_map_lines(rows) if len(rows) > 1 else []
     for line in [*(f"  {row}" for row in who_called_whom), *_summary.lines(report, shown.texts), *shown.missed]:
         shown.say(line)
-    for sentence in (undelivered := _summary.undelivered(report)):
+    for sentence in (failed := [*_summary.undelivered(report), *_summary.crashed(report.crashes)]):
         shown.complain(sentence)
     if writer is None:
-        return not undelivered
+        return not failed
     shown.say(f"  {_summary.written(writer)}")
-    return not undelivered and (writer.gone or not writer.lost)
+    return not failed and (writer.gone or not writer.lost)

@@ -1,7 +1,8 @@
 """Is this DNS? What a header can look like, then whether a question and records follow that fit into the bytes.
 
 The counts are the evidence: a query has one question and no answers, and its class and type are among few of many numbers.
-NetBIOS names (port 137) are DNS messages in form; they are told by their names, which are 32 letters from A to P.
+NetBIOS names (port 137) are DNS messages in form; they are told by their names, which are 32 letters from A to P. Asked of a
+name server, they are questions like others, and get the answers that name servers give.
 
 Over TCP a message has a length before it, and it must be filled exactly; a long one is believed after BELIEVED bytes.
 
@@ -109,12 +110,19 @@ def _whole(data: bytes, exact: bool) -> Evidence:
 
 
 def _odd(data: bytes, exact: bool) -> Evidence:
-    """Of a whole message that is not as it should be: MORE, where it has a question, and `exact`ly the records it says."""
+    """Of a whole message that is not as it should be: MORE, where it has a question, and `exact`ly the records it says.
+
+    One without a question must have something else to say: it answers, or asks with a record (an inverse query, RFC 1035).
+    """
     try:
         dns.check(data)
-        _ident, _flags, asked, answered, authorities, extras = dns.HEADER.unpack_from(data)
-        if not asked or _NETBIOS.match(data, 12):
+        _ident, flags, asked, answered, authorities, extras = dns.HEADER.unpack_from(data)
+        if exact and (not asked or _NETBIOS.match(data, 12)):
             return Evidence.NO
+        if not asked:
+            says = flags & dns.IS_RESPONSE or answered
+            fills = says and records.skip_many(data, 12, answered + authorities + extras) == len(data)
+            return Evidence.MORE if fills else Evidence.NO
         pos = dns.question(data)[1]
         for _ in range(1, asked):
             pos = names.skip(data, pos) + 4

@@ -36,15 +36,19 @@ MAX_MEMO: Final = 16
 """Blocks that are remembered: the calls that a connection repeats. Each may take a kilobyte or two."""
 MAX_MEMO_BYTES: Final = 256
 """Bytes of a block that is remembered; one that repeats is short, because its headers are in the table."""
-MAX_MEMO_STRING: Final = 64
-"""Bytes of a Huffman-coded string that is remembered, for all connections."""
 
+_BEGINNING: Final = 8
+"""Octets of a Huffman-coded string whose decoding is remembered, for all connections."""
 _ENTRY: Final = 32
 """Bytes that an entry counts beyond its name and value (RFC 7541, 4.1)."""
 _STATIC: Final[tuple[Field, ...]] = ((None, None), *STATIC)
 _DYNAMIC: Final = len(_STATIC)
 """Index of the newest dynamic entry."""
 _UNKNOWN: Final[Field] = (None, None)
+_RESIZES: Final = 0x1F
+_MASKS: Final = bytes((0x0F,) * 32 + (_RESIZES,) * 32 + (0x3F,) * 64 + (0x7F,) * 128)
+"""By the first octet of a field, the bits of it that are a number: of a literal's name, of the table's size, of a name that is
+inserted with its value, of a header (RFC 7541, 6)."""
 _MAX_SHIFT: Final = 28
 """Bits that the continuation bytes of an integer shift at most: it stays within 35 bits."""
 
@@ -107,58 +111,58 @@ class Decoder(Generic[Read]):
         return self._read(tuple(fields))
 
     def _decode(self, block: bytes, fields: list[Field]) -> None:
-        pos, end = 0, len(block)
+        """Append the headers of a block. One loop, with few calls: this is a third of what HTTP/2 costs."""
+        entries, pos, end = self._entries, 0, len(block)
+        have = len(entries)
         try:
             while pos < end:
                 byte = block[pos]
                 pos += 1
-                if byte >= 0x80:
-                    index = byte & 0x7F
-                    if index == 0x7F:
-                        index, pos = _integer(block, pos, 0x7F)
-                    fields.append(_STATIC[index] if 0 < index < _DYNAMIC else self._entry(index))
-                elif byte & 0xE0 == 0x20:
+                mask = _MASKS[byte]
+                index = byte & mask
+                if index == mask:
+                    index, pos = _integer(block, pos, mask)
+                if mask == _RESIZES:
                     if fields:
                         raise ProtocolError("not HPACK: a table that changes its size inside of a block.")
-                    size, pos = _integer(block, pos, 0x1F) if byte == 0x3F else (byte & 0x1F, pos)
-                    self._resize(size)
+                    self._resize(index)
+                    have = len(entries)
+                    continue
+                if index < _DYNAMIC:
+                    field = _STATIC[index]
                 else:
-                    pos = self._literal(block, pos, byte, fields)
+                    back = index - _DYNAMIC + 1
+                    field = entries[-back] if back <= have else self._beyond()
+                if byte < 0x80:
+                    name = field[0]
+                    if not index:
+                        name, pos = _string(block, pos)
+                    value, pos = _string(block, pos)
+                    field = (name, value)
+                    if byte & 0x40:
+                        self._insert(field)
+                        have = len(entries)
+                elif not index:
+                    raise ProtocolError("not HPACK: an index that names no header.")
+                fields.append(field)
         except IndexError:
             raise ProtocolError("not HPACK: a header block that ends inside a field.") from None
         if len(fields) > MAX_FIELDS:
             raise ProtocolError(f"not HPACK: more than {MAX_FIELDS} headers in a block.")
 
-    def _literal(self, block: bytes, pos: int, byte: int, fields: list[Field]) -> int:
-        """A value, and a name or the index of one; inserted if 0x40 is set. Answers where the next field begins."""
-        mask = 0x3F if byte & 0x40 else 0x0F
-        index = byte & mask
-        if index == mask:
-            index, pos = _integer(block, pos, mask)
-        name: bytes | None
-        if index == 0:
-            name, pos = _string(block, pos)
-        else:
-            name = (_STATIC[index] if index < _DYNAMIC else self._entry(index))[0]
-        value, pos = _string(block, pos)
-        fields.append((name, value))
-        if byte & 0x40:
-            self._insert((name, value))
-        return pos
-
-    def _entry(self, index: int) -> Field:
-        at = index - _DYNAMIC
-        if 0 <= at < len(self._entries):
-            return self._entries[-1 - at]
-        if self._exact or at < 0:
+    def _beyond(self) -> Field:
+        """What an index names that is beyond all our entries."""
+        if self._exact:
             raise ProtocolError("not HPACK: an index that names no header.")
         return _UNKNOWN
 
     def _insert(self, field: Field) -> None:
+        name, value = field
         self._generation += 1
         self._entries.append(field)
-        self._size += _weight(field)
-        self._evict()
+        self._size += len(name or b"") + len(value or b"") + _ENTRY
+        if self._size > self._limit:
+            self._evict()
 
     def _resize(self, limit: int) -> None:
         """The sender's table has another limit from now on; with none at all it is empty, and known again."""
@@ -216,7 +220,7 @@ def _string(block: bytes, pos: int) -> tuple[bytes, int]:
         raise IndexError
     raw = block[pos:end]
     if byte >= 0x80:
-        raw = _huffman_remembered(raw) if size <= MAX_MEMO_STRING else huffman(raw)
+        return huffman(raw), end
     return raw, end
 
 
@@ -275,14 +279,27 @@ _ROOT: Final = _tree()
 
 
 def huffman(raw: bytes) -> bytes:
-    """Decode a Huffman-coded string, an octet a step. Raises ProtocolError where the padding is wrong."""
+    """Decode a Huffman-coded string, an octet a step. Raises ProtocolError where the padding is wrong.
+
+    Strings begin alike: paths, dates, and short ones are alike altogether.
+    """
+    state, text = _begun(raw[:_BEGINNING])
+    if len(raw) > _BEGINNING:
+        out = [text]
+        for octet in raw[_BEGINNING:]:
+            state, symbols = state[octet]
+            out.append(symbols)
+        text = b"".join(out)
+    if not state.final:
+        raise ProtocolError("not HPACK: a string that ends inside a character.")
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _begun(raw: bytes) -> tuple[_State, bytes]:
+    """Where decoding stands behind the beginning of a string, and what it says so far."""
     state, out = _ROOT, []
     for octet in raw:
         state, symbols = state[octet]
         out.append(symbols)
-    if not state.final:
-        raise ProtocolError("not HPACK: a string that ends inside a character.")
-    return b"".join(out)
-
-
-_huffman_remembered = lru_cache(maxsize=1024)(huffman)
+    return state, b"".join(out)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import typing
 from typing import Final
 
-from clovisor_py.model.message import Message
+from clovisor_py.model.message import CLIENT, SERVER, Message
 from clovisor_py.protocols._http2_head import Head
 
 MAX_STREAMS: Final = 1024
@@ -72,7 +72,7 @@ class Stream:
 
     __slots__ = ("epochs", "request", "response", "ride", "sizes", "unknown", "untold", "unwanted")
 
-    def __init__(self, request: Head | None, epochs: list[int]) -> None:
+    def __init__(self, request: Head | None, epochs: tuple[int, int]) -> None:
         self.request = request
         self.response: Head | None = None
         self.ride: Ride | None = None
@@ -84,20 +84,22 @@ class Stream:
         """Bytes to come that the ride can do without."""
         self.unknown = 0 if request is None else request.unknown
         """Headers whose names or values nobody knows."""
-        self.epochs = epochs[:]
+        self.epochs = epochs
         """See `Streams.epochs`."""
 
 
 class Streams:
     """The streams of one connection by id, and which are over."""
 
-    __slots__ = ("_first", "_last", "_open", "epochs")
+    __slots__ = ("_first", "_last", "_open", "epochs", "get")
 
     def __init__(self) -> None:
         self._open: dict[int, Stream] = {}
         self._first = self._last = 0
         """Of the client's streams that were seen to begin without a loss between them: the others in this range are over."""
-        self.epochs = [0, 0]
+        self.get = self._open.get
+        """The stream, if it is known and not over."""
+        self.epochs = (0, 0)
         """How often bytes of that sender were lost; what a stream knows is whole if it was not since it began."""
 
     def ask(self, ident: int, head: Head) -> Stream:
@@ -114,10 +116,6 @@ class Streams:
             self._first = self._first or ident
             self._last = max(self._last, ident)
         return stream
-
-    def get(self, ident: int) -> Stream | None:
-        """The stream, if it is known and not over."""
-        return self._open.get(ident)
 
     def answer(self, ident: int) -> Stream | None:
         """The stream that a server speaks on; made up if its request was not seen, None if it is over."""
@@ -142,7 +140,8 @@ class Streams:
 
     def lose(self, sender: int) -> None:
         """Bytes of that sender were lost, and nobody knows on which streams."""
-        self.epochs[sender] += 1
+        asked, answered = self.epochs
+        self.epochs = (asked + (sender == CLIENT), answered + (sender == SERVER))
         self._first = self._last = 0
 
     def whole(self, stream: Stream, sender: int) -> bool:

@@ -38,6 +38,7 @@ STATUS_LINE: Final = re.compile(rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9][0-9])(?: |\r?
 _HALF_REQUEST = re.compile(
     b"(?:" + _KNOWN + rb") (?:[/*hH]|(?<=CONNECT )[0-9A-Za-z\[])[^\x00-\x20\x7f]*(?: [HTP/1.0]{0,8}\r?)?\Z"
 )
+_CUT_REQUEST = re.compile(b"(" + _KNOWN + rb") (/[^\x00-\x20\x7f]*)( ?)[HTP/1.0]{0,8}\r?\Z")
 _HALF_ODD_REQUEST = re.compile(b"(?:" + _KNOWN + rb") +(?:[/*hH][^\x00-\x1f\x7f]*\r?)?\Z")
 _TOKEN_FIRST = re.compile(_TOKEN + rb"(?: |\Z)")
 _REQUEST_OR_HALF = re.compile(REQUEST_LINE.pattern + b"|" + _HALF_REQUEST.pattern)
@@ -76,6 +77,18 @@ def check_half(sender: int, half: bytes | bytearray) -> None:
     first = bytes(half[:_FIRST])
     if not (_TOKEN_FIRST.match(first) if sender == CLIENT else _could_be_status(first)):
         raise ProtocolError("not HTTP/1: bytes that begin no start line where one is due.")
+
+
+def completed(half: bytes | bytearray) -> tuple[bytes, bool] | None:
+    """A whole request line for `half` a one of which no more will be seen, and whether the end of its path was.
+
+    None where it does not even begin to name a path. The version is made up, and not to be told.
+    """
+    found = _CUT_REQUEST.match(half)
+    if found is None:
+        return None
+    method, path, space = found.groups()
+    return method + b" " + path + b" HTTP/1.1\r\n", bool(space) or b"?" in path
 
 
 def find(sender: int, data: bytes | bytearray) -> int | None:

@@ -28,9 +28,8 @@ SHOW_PATHS: Final = 4
 VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
 """Those that there are; what else a line claims is told as it is."""
 _QUERY = ord("?")
+_LOGIN_SIGN = b"@"
 
-_USUAL = re.compile(rb"([A-Z]{3,8}) (/[^\x00-\x20\x7f?#;@]*)(\?[^\x00-\x20\x7f]*)? HTTP/(1\.[01])\r?\n")
-"""Method, path, query, version of a line with nothing in it that asks for a closer look: nearly all of them."""
 _END_OF_PATH = re.compile(rb"[?#]")
 _ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.\-]*)://([^/?#]*)")
 _SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+.\-]*:")
@@ -54,6 +53,10 @@ def _attributes(method: str, version: bytes) -> Attributes:
 
 _KNOWN = {m.encode() + version: (m, _attributes(m, version)) for m in start.KNOWN_METHODS for version in VERSIONS}
 """Method and version, to what any such request says. Any other method is exported as `_OTHER`."""
+_USUAL = {
+    (m.encode(), b"HTTP/%b\r" % version): (m, _attributes(m, version)) for m in start.KNOWN_METHODS for version in VERSIONS
+}
+"""The same, by the first and the last word of a line without its line feed."""
 
 
 def shown(redaction: Redaction) -> int:
@@ -62,27 +65,33 @@ def shown(redaction: Redaction) -> int:
 
 
 def read_line(show: int, line: bytes) -> RequestLine:
-    """Read a request line, with its end. Raises ProtocolError if it is none."""
-    usual = _USUAL.match(line)
-    if usual is None:
-        return _read_unusual(show, line)
-    name, path, query, version = usual.groups()
-    method, attributes = _begin(name, version)
-    return method, _path(attributes, path, query or b"", show), attributes, False
+    """Read a request line, without its line feed. Raises ProtocolError if it is none.
+
+    Nearly all have three words and nothing in their path that asks for a closer look: to see that costs a third less.
+    """
+    words = line.split(b" ")
+    if show == SHOW_PATHS and len(words) == 3 and (known := _USUAL.get((words[0], words[2]))) and words[1].isascii():
+        target = words[1].decode("ascii")
+        path, _, _ = target.partition("?")
+        special = "#" in path or ";" in path or "@" in path
+        if path[:1] == "/" and target.isprintable() and not special and len(path) <= MAX_TEXT:
+            return known[0], path, {**known[1], "url.path": path}, False
+    return _read_unusual(show, line + b"\n")
 
 
 def _read_unusual(show: int, line: bytes) -> RequestLine:
-    """The other forms of a target (RFC 9112, 3.2), and what may be private in a path."""
+    """Any line, with its end: the other forms of a target (RFC 9112, 3.2), and what may be private in a path."""
     name, target, version = start.match(CLIENT, line).groups(default=b"")
     method, attributes = _begin(name, version)
     absolute = None if target[:1] == b"/" else _ABSOLUTE.match(target)
-    if method == "CONNECT":  # authority-form: a server, no path
+    if method == "CONNECT" and target[:1] != b"/":  # authority-form: a server, no path
         return method, server(attributes, absolute[2] if absolute else target), attributes, True
     if absolute:  # to a proxy
         attributes["url.scheme"] = text(absolute[1]).lower()
         server(attributes, absolute[2])
         target = target[absolute.end() :]
-    elif target[:1] != b"/" and target != b"*":  # no form of HTTP's: all after the scheme may be private
+    elif target[:1] != b"/" and target != b"*" and not (show & SHOW_QUERIES and _LOGIN_SIGN not in target):
+        # No form of HTTP's: all after the scheme may be private, or a login.
         target = scheme[0] if (scheme := _SCHEME.match(target)) else b""
     path = target[: found.start() if (found := _END_OF_PATH.search(target)) else len(target)]
     rest = target[len(path) :]

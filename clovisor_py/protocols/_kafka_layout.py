@@ -60,7 +60,7 @@ def request(key: int, version: int) -> Program:
     api = APIS.get(key)
     if key == CONTROLLED_SHUTDOWN and version == 0:
         return _compile((), api.request if api else "", version, False)
-    header: tuple[Step, ...] = ((steps.text, None, steps.client),)
+    header: tuple[Step, ...] = ((steps.text, None, steps.client, False),)
     if api is None or version > api.newest:
         return Program(header, False)
     return _compile(header, api.request, version, version >= api.flexible, tagged_header=True)
@@ -199,7 +199,7 @@ class _Compiler:
         at = len(self.steps)
         self._add(start)
         body()
-        self.steps[at] = (start, len(self.steps) - 1, None)
+        self.steps[at] = (start, len(self.steps) - 1, None, True)
 
     def _flush(self) -> None:
         if self._format != ">":
@@ -207,12 +207,12 @@ class _Compiler:
             if not self._sinks:
                 self._add(steps.skip, fields.size)
             elif len(self._sinks) == 1:
-                self._add(steps.take, fields, self._sinks[0])
+                self._add(steps.take, (fields.size, fields.unpack_from), self._sinks[0])
             else:
-                self._add(steps.take_several, fields, tuple(self._sinks))
+                self._add(steps.take_several, (fields.size, fields.unpack_from), tuple(self._sinks))
             self._format, self._sinks = ">", []
 
     def _add(self, step: Act, operand: object = None, sink: object = None) -> None:
         if sink in _NAMING:
             self.naming, self.depth_of_naming = len(self.steps), self._depth
-        self.steps.append((step, operand, sink))
+        self.steps.append((step, operand, sink, step in steps.JUMPING))

@@ -68,16 +68,12 @@ class Call:
 
 def request(call: Call, reading: Reading) -> Message:
     """The request that `reading` found; one way if it wants no response."""
-    operation, common = _operation(call.key)
+    operation, common = _asked(call.key, call.version, reading.client)
     attributes = common.copy()
-    if call.version >= 0:
-        attributes["clovisor.kafka.api_version"] = call.version
-    if reading.client:
-        attributes["messaging.client.id"] = reading.client
     call.has_topics = bool(reading.topics)
     resource = _subject(attributes, reading)
     context: dict[str, str] = {}
-    if reading.batches:
+    if reading.batches or reading.counted >= 0:
         _count(attributes, reading)
         if reading.context is not None:
             context = _context(attributes, reading.context, reading.whole)
@@ -100,6 +96,18 @@ def response(call: Call, reading: Reading) -> Message:
     elif call.key == PRODUCE and reading.partitions == 1 and reading.offset >= 0 and not reading.error:
         attributes["messaging.kafka.offset"] = reading.offset
     return Message(Kind.RESPONSE, "", resource, status, bool(reading.error), attributes, {}, call.correlation)
+
+
+@lru_cache(maxsize=_CACHED)
+def _asked(key: int, version: int, client: str | None) -> tuple[str, dict[str, AttributeValue]]:
+    """The name of an API, and the attributes that all its requests by this client have."""
+    operation, common = _operation(key)
+    attributes = common.copy()
+    if version >= 0:
+        attributes["clovisor.kafka.api_version"] = version
+    if client:
+        attributes["messaging.client.id"] = client
+    return operation, attributes
 
 
 @lru_cache(maxsize=_CACHED)

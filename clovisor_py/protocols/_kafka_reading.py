@@ -17,8 +17,8 @@ from clovisor_py.protocols._kafka_records import Context, Records
 Data: TypeAlias = "bytes | bytearray"
 Sink: TypeAlias = "Callable[[Reading, Any], None]"
 Act: TypeAlias = "Callable[[Reading, Data, int, Any, Any], int]"
-Step: TypeAlias = "tuple[Act, Any, Any]"
-"""What is done, its operand, and its sink."""
+Step: TypeAlias = "tuple[Act, Any, Any, bool]"
+"""What is done, its operand, its sink, and whether it jumps: it may set `Reading.step`, behind which the next one is then."""
 
 
 class Program(NamedTuple):
@@ -46,7 +46,7 @@ class Reading:
 
     __slots__ = (
         "acks", "batches", "client", "context",
-        "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
+        "counted", "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
         "partition", "partitions", "program", "step", "topics", "wants_context", "whole",
     )  # fmt: skip
 
@@ -55,11 +55,10 @@ class Reading:
         self.program = program
         self.ids = ids
         self.wants_context = wants_context
-        self.step = 0
         self.counts: list[int] = []
         """Elements to come of each array that is open."""
-        self.items = 0
-        """Elements walked so far."""
+        self.step = self.items = 0
+        """`items`: elements walked so far."""
         self.known = ""
         """The topic that was named last, whose id may follow."""
         self.over = self.fits = False
@@ -67,15 +66,17 @@ class Reading:
         self.whole = True
         """Nothing was left out: what was not found is not there."""
         self.client: str | None = None
-        self.topics: list[str] = []
-        self.groups: list[str] = []
-        self.names: list[str] = []
+        self.topics: tuple[str, ...] = ()
+        self.groups: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.partitions = 0
         """How many there are; `partition` and `offset` are of the last."""
-        self.partition = self.offset = self.acks = -1
+        self.partition = self.offset = self.acks = self.counted = -1
+        """`counted`: records of all fields that are one batch, which was at hand."""
         self.error = 0
         """The first error code that is not 0."""
-        self.batches: list[Records] = []
+        self.batches: list[Records] | None = None
+        """All other fields of record batches."""
         self.context: Context | None = None
         """That of all batches, where it is wanted and there are any."""
 
@@ -84,20 +85,22 @@ class Reading:
 
         Both may lie behind the bytes at hand. Raises Misfit; the reading is over then, too.
         """
-        steps = self.program.steps
+        steps, at = self.program.steps, self.step
         last = len(steps)
         try:
-            while self.step < last:
-                step, operand, sink = steps[self.step]
-                after = step(self, data, pos, operand, sink)
-                if after < 0:
-                    if ~after > end:
-                        raise Misfit("not Kafka: a field behind the end of its message.")
-                    return pos
-                if after > end:
+            while at < last:
+                act, operand, sink, jumps = steps[at]
+                if jumps:
+                    self.step = at
+                after = act(self, data, pos, operand, sink)
+                if not 0 <= after <= end:
+                    self.step = at
+                    if after < 0 and ~after <= end:
+                        return pos
                     raise Misfit("not Kafka: a field behind the end of its message.")
                 pos = after
-                self.step += 1
+                at = self.step + 1 if jumps else at + 1
+            self.step = at
         except Enough:
             self.whole = False
         except Misfit:
@@ -121,7 +124,9 @@ class Reading:
     def disown(self) -> None:
         """Give up, and take back what was found: it may have meant something else."""
         self.give_up()
-        self.topics, self.groups, self.names, self.batches = [], [], [], []
+        self.topics = self.groups = self.names = ()
+        self.batches = None
+        self.counted = -1
         self.partitions = self.error = 0
         self.acks = -1
 
@@ -130,8 +135,8 @@ class Reading:
         """Records in all batches, or -1 where that is unknown: not every batch was seen, or could be counted."""
         if not self.over or not self.whole:
             return -1
-        count = 0
-        for batches in self.batches:
+        count = max(self.counted, 0)
+        for batches in self.batches or ():
             if batches.count < 0:
                 return -1
             count += batches.count

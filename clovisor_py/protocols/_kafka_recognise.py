@@ -36,7 +36,8 @@ MIN_RESPONSE: Final = 6
 
 _HEAD = struct.Struct(">ihhi")
 _ANSWER = struct.Struct(">ii")
-_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,254}")
+"""A client id that is believed: nobody's is longer, but letters of a text that are read as its length make it so."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 """What Kafka lets topics be called."""
 LEAD: Final = b"\x00\xff"

@@ -37,6 +37,11 @@ _OLD = struct.Struct(">8xi5xB")
 _AFTER_LENGTH = 12
 """Bytes before what a length counts."""
 _MAGIC_AT = 16
+_MAGIC = 2
+_SHORTEST = 6
+"""Bytes of a record with nothing in it, behind its length."""
+_MORE = 0x80
+"""Set in a byte of a number that has another."""
 _COMPRESSED, _CONTROL = 0x07, 0x20
 _MAX_VARINT = 10
 _RECORD_HEAD = 3 * _MAX_VARINT + 1
@@ -89,6 +94,38 @@ class Context:
     def lack(self, why: str) -> None:
         """Nobody can say that all have the same."""
         self.headers, self.why_not = {}, why
+
+
+def one_batch(data: Data, start: int, size: int, context: Context | None) -> int:
+    """How many records there are in a field that is one batch and at hand, which is the usual one; -1: `Records` has to see.
+
+    As for the context, only what needs one look is looked at: no record, or a first one without headers.
+    """
+    end = start + size
+    if size < _BATCH.size or end > len(data) or data[start + _MAGIC_AT] != _MAGIC:
+        return -1
+    length, attributes, count = _BATCH.unpack_from(data, start)
+    if length != size - _AFTER_LENGTH or count < 0:
+        return -1
+    if count and context is not None and context.wanted:
+        if attributes & _COMPRESSED:
+            context.lack(COMPRESSED)
+        elif _has_no_headers(data, start + _BATCH.size, end):
+            context.add({})
+        else:
+            return -1
+    return 0 if attributes & _CONTROL else count
+
+
+def _has_no_headers(data: Data, at: int, end: int) -> bool:
+    """Whether the record at `at`, in a batch that ends at `end` and is at hand, surely ends with a count of 0 headers."""
+    size, at = _varint(data, at, end)
+    last = at + size - 1
+    if size < _SHORTEST or last >= end or data[last] or data[at + 1] >= _MORE or data[at + 2] >= _MORE:
+        return False  # the deltas of a first record are a byte each
+    key, at = _varint(data, at + 3, last)
+    value, at = _varint(data, at + max(key, 0), last)
+    return at + max(value, 0) == last
 
 
 class Records:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import struct
 from base64 import urlsafe_b64encode
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from clovisor_py.protocols._kafka_reading import Data, Enough, Misfit, Reading, Sink
-from clovisor_py.protocols._kafka_records import Context, Records
+from clovisor_py.protocols._kafka_records import Context, Records, one_batch
 
 MAX_TEXT: Final = 255
 """Bytes kept of one name. Topics have 249 at most; of a longer client id or group the rest is cut off."""
@@ -23,6 +24,9 @@ MAX_ITEMS: Final = 2048
 """Elements of arrays walked in one message: about two milliseconds. The rest of it is only stepped over."""
 MAX_TOPIC_IDS: Final = 1024
 """Topic ids of one connection whose names are known; beyond it the oldest is forgotten, and shown as an id."""
+
+Fixed: TypeAlias = "tuple[int, Callable[[Data, int], tuple[Any, ...]]]"
+"""Fields of fixed size: of how many bytes, and what unpacks those that are told."""
 
 _I32 = struct.Struct(">i").unpack_from
 _NO_ID = bytes(16)
@@ -35,21 +39,23 @@ def skip(_reading: Reading, _data: Data, pos: int, size: int, _sink: None) -> in
     return pos + size
 
 
-def take(reading: Reading, data: Data, pos: int, fields: struct.Struct, sink: Sink) -> int:
+def take(reading: Reading, data: Data, pos: int, fields: Fixed, sink: Sink) -> int:
     """Fields of fixed size, one of which is told."""
-    after = pos + fields.size
+    size, unpack = fields
+    after = pos + size
     if after > len(data):
         return ~after
-    sink(reading, fields.unpack_from(data, pos)[0])
+    sink(reading, unpack(data, pos)[0])
     return after
 
 
-def take_several(reading: Reading, data: Data, pos: int, fields: struct.Struct, sinks: tuple[Sink, ...]) -> int:
+def take_several(reading: Reading, data: Data, pos: int, fields: Fixed, sinks: tuple[Sink, ...]) -> int:
     """Fields of fixed size, some of which are told."""
-    after = pos + fields.size
+    size, unpack = fields
+    after = pos + size
     if after > len(data):
         return ~after
-    for sink, value in zip(sinks, fields.unpack_from(data, pos), strict=True):
+    for sink, value in zip(sinks, unpack(data, pos)):  # noqa: B905  (compiled to be as many; `strict` costs more than unpacking)
         sink(reading, value)
     return after
 
@@ -64,9 +70,13 @@ def text(reading: Reading, data: Data, pos: int, _operand: None, sink: Sink | No
         if size != _NULL_TEXT:
             raise Misfit("not Kafka: a negative length.")
         return start
+    after = start + size
     if sink is None or not size:
-        return start + size
-    return _text(reading, data, start, size, sink)
+        return after
+    if size > MAX_TEXT or after > len(data):
+        return _text(reading, data, start, size, sink)
+    sink(reading, data[start:after].decode("utf-8", "replace"))
+    return after
 
 
 def compact_text(reading: Reading, data: Data, pos: int, _operand: None, sink: Sink | None) -> int:
@@ -90,7 +100,12 @@ def array(reading: Reading, data: Data, pos: int, behind: int, _sink: None) -> i
     start = pos + 4
     if start > len(data):
         return ~start
-    return _repeat(reading, start, _count(data, pos), behind)
+    count = _I32(data, pos)[0]
+    if count > 0:
+        reading.counts.append(count)
+    else:
+        reading.step = behind
+    return start
 
 
 def compact_array(reading: Reading, data: Data, pos: int, behind: int, _sink: None) -> int:
@@ -161,17 +176,18 @@ def records(reading: Reading, data: Data, pos: int, _operand: None, _sink: None)
     start = pos + 4
     if start > len(data):
         return ~start
-    return _open(reading, start, _count(data, pos))
+    return _open(reading, data, start, _count(data, pos))
 
 
 def compact_records(reading: Reading, data: Data, pos: int, _operand: None, _sink: None) -> int:
     """The same with a variable size, one more than it is."""
     size, start = uvarint(data, pos)
-    return _open(reading, start, size - 1) if start else ~(len(data) + 1)
+    return _open(reading, data, start, size - 1) if start else ~(len(data) + 1)
 
 
 def batches(reading: Reading, data: Data, pos: int, _operand: None, _sink: None) -> int:
     """The batches themselves: done as often as they make progress."""
+    assert reading.batches is not None  # the step before this one has opened a field
     inside = reading.batches[-1]
     after = inside.walk(data, pos)
     if inside.left:
@@ -223,9 +239,16 @@ def _repeat(reading: Reading, start: int, count: int, behind: int) -> int:
     return start
 
 
-def _open(reading: Reading, start: int, size: int) -> int:
+def _open(reading: Reading, data: Data, start: int, size: int) -> int:
     if reading.wants_context and reading.context is None:
         reading.context = Context()
+    count = one_batch(data, start, size, reading.context)
+    if count >= 0:
+        reading.counted = max(reading.counted, 0) + count
+        reading.step += 1  # there is no need to walk them
+        return start + size
+    if reading.batches is None:
+        reading.batches = []
     reading.batches.append(Records(max(size, 0), reading.context))
     return start
 
@@ -238,9 +261,7 @@ def client(reading: Reading, value: str) -> None:
 
 
 def topic(reading: Reading, value: str) -> None:
-    topics = reading.topics
-    if len(topics) <= MAX_NAMES and value not in topics:
-        topics.append(value)
+    reading.topics = _with(reading.topics, value)
 
 
 def topic_id(reading: Reading, value: bytes) -> None:
@@ -250,11 +271,11 @@ def topic_id(reading: Reading, value: bytes) -> None:
 
 
 def group(reading: Reading, value: str) -> None:
-    _add(reading.groups, value)
+    reading.groups = _with(reading.groups, value)
 
 
 def name(reading: Reading, value: str) -> None:
-    _add(reading.names, value)
+    reading.names = _with(reading.names, value)
 
 
 def partition(reading: Reading, value: int) -> None:
@@ -289,6 +310,9 @@ def id(reading: Reading, value: bytes) -> None:
     reading.known = ""
 
 
-def _add(names: list[str], value: str) -> None:
-    if len(names) <= MAX_NAMES and value not in names:
-        names.append(value)
+def _with(names: tuple[str, ...], value: str) -> tuple[str, ...]:
+    return names if len(names) > MAX_NAMES or value in names else (*names, value)
+
+
+JUMPING: Final = frozenset((array, compact_array, again, tags, maybe, records, compact_records, batches))
+"""Steps that set `Reading.step`."""

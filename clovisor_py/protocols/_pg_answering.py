@@ -31,6 +31,9 @@ MAX_TEXT: Final = 256
 """Characters of an error's message, or of a channel's name."""
 
 _HEADER: Final = pg.HEADER.unpack_from
+_HEADER_BYTES: Final = pg.HEADER_BYTES
+_UNKNOWN: Final = pg.UNKNOWN
+_bounds: Final = pg.SERVER_MESSAGES.get
 _RESPONSE: Final = Kind.RESPONSE  # looking up a member costs more than a call
 
 _ROWS: Final = (pg.DATA_ROW, pg.COPY_DATA)
@@ -159,7 +162,8 @@ class Answering:
         """Read messages until one completes a response."""
         data, pos = cursor.data, cursor.pos
         size = len(data)
-        while size - pos >= pg.HEADER_BYTES:
+        last = size - _HEADER_BYTES
+        while pos <= last:
             kind, length = _HEADER(data, pos)
             if kind in _ROWS:
                 if not self._open:
@@ -168,15 +172,14 @@ class Answering:
                 self._rows += count
                 self._told = False
                 continue
-            wanted, longest = pg.SERVER_MESSAGES.get(kind, pg.UNKNOWN)
+            wanted, longest = _bounds(kind, _UNKNOWN)
             if not 4 <= length <= longest:
                 cursor.pos = pos
                 raise ProtocolError("not PostgreSQL: a type or a length that no message of a server has.")
-            start, end = pos + pg.HEADER_BYTES, pos + 1 + length
-            if size - start < wanted and size < end:
+            start, end = pos + _HEADER_BYTES, pos + 1 + length
+            if size < end and size - start < wanted:
                 break
-            take = self._take if self._open else self._first
-            message = take(kind, data, start, end)
+            message = (self._take if self._open else self._first)(kind, data, start, end)
             if message is not None:
                 return self._deliver(message, cursor, pos, end)
             pos = end
@@ -221,12 +224,12 @@ class Answering:
         """A message of the open response; answers the response, if that ends here."""
         if kind == pg.COMPLETE:
             self._complete(bytes(data[start : end - 1]))
-            return self._step(executed=True)
+            return self._step(True) if self._need else None
         if kind == pg.READY:
             return self._ready()
         if kind in _ANSWERS:
             self._told = False
-            return self._step(executed=False)
+            return self._step(False) if self._need else None
         if kind == pg.ERROR:
             return self._fail(pg.failure(bytes(data[start : min(end, start + pg.MAX_FAILURE)])))
         if kind in _EXECUTED:
@@ -234,7 +237,7 @@ class Answering:
                 self._returned = max(self._returned, 0) + self._rows
             self._rows = 0
             self._told = True
-            return self._step(executed=True)
+            return self._step(True)
         if kind == pg.NOTIFICATION and self._told and self._owned:  # sent between statements only: this one is over
             self._ends_before = True
             return self._close(ready_follows=True)
@@ -337,9 +340,7 @@ class Answering:
             if self._shows_text and failure.text:
                 attributes[ERROR_MESSAGE] = failure.text[:MAX_TEXT]
         verb = self._verb or (EXECUTE if self._owned else "")
-        message = Message(_RESPONSE, verb, "", status, failure is not None, attributes)
-        message.incomplete = not self._told
-        return message
+        return Message(_RESPONSE, verb, "", status, failure is not None, attributes, {}, None, not self._told)
 
     def _notification(self, data: bytes | bytearray, start: int, end: int) -> Message:
         """What another session NOTIFYs: its process, the channel, a payload that is nobody's business."""

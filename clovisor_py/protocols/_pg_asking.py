@@ -38,6 +38,10 @@ MAX_TEXT: Final = 128
 """Characters of the name of a user or database that are told (the server's own have 63)."""
 
 _HEADER: Final = pg.HEADER.unpack_from
+_HEADER_BYTES: Final = pg.HEADER_BYTES
+_UNKNOWN: Final = pg.UNKNOWN
+_bounds: Final = pg.CLIENT_MESSAGES.get
+_NO_CONTEXT: Final[dict[str, str]] = {}
 _REQUEST: Final = Kind.REQUEST  # looking up a member costs more than a call
 _OPENING = Struct(">II")
 """Length and version of a packet without a type."""
@@ -95,7 +99,7 @@ class Asking:
         self._verb = ""
         """What they ask for, if no Execute follows."""
         self._statement: _sql.Statement | None = None
-        self._propagation: dict[str, str] = {}
+        self._propagation = _NO_CONTEXT
 
     def parse(self, cursor: Cursor) -> Message | None:
         if self._opening and cursor.remaining:
@@ -170,14 +174,15 @@ class Asking:
         """Read messages until one completes a request."""
         data, pos = cursor.data, cursor.pos
         size = len(data)
-        while size - pos >= pg.HEADER_BYTES:
+        last = size - _HEADER_BYTES
+        while pos <= last:
             kind, length = _HEADER(data, pos)
-            wanted, longest = pg.CLIENT_MESSAGES.get(kind, pg.UNKNOWN)
+            wanted, longest = _bounds(kind, _UNKNOWN)
             if not 4 <= length <= longest:
                 cursor.pos = pos
                 raise ProtocolError("not PostgreSQL: a type or a length that no message of a client has.")
-            start, end = pos + pg.HEADER_BYTES, pos + 1 + length
-            if size - start < wanted and size < end:
+            start, end = pos + _HEADER_BYTES, pos + 1 + length
+            if size < end and size - start < wanted:
                 if kind == pg.QUERY and self._held is None:
                     self._half += data[pos + len(self._half) :]
                 break
@@ -346,10 +351,12 @@ class Asking:
     def _message(self, operation: str, statement: _sql.Statement | None = None) -> Message:
         if statement is None:
             return Message(_REQUEST, operation, attributes=self._base.copy())
-        return Message(_REQUEST, operation, statement.resource, "", False, {**self._base, **statement.attributes})
+        return Message(_REQUEST, operation, statement.resource, "", False, self._base | statement.attributes, {})
 
 
 def _remember(names: _Names, name: bytes, statement: _sql.Statement, limit: int) -> None:
+    if names.get(name) is statement and len(names) == 1:
+        return  # nearly all use one portal only
     names.pop(name, None)
     names[name] = statement
     if len(names) > limit:

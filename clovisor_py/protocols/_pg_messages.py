@@ -125,6 +125,8 @@ def run(data: bytes | bytearray, pos: int, kind: int) -> tuple[int, int]:
 
 def string(data: bytes | bytearray, start: int, end: int) -> bytes | None:
     """The string that begins at `start` and whose NUL comes before `end`, or None."""
+    if start < end and start < len(data) and not data[start]:
+        return b""  # the unnamed statement or portal, as most are
     at = data.find(b"\0", start, end)
     return bytes(data[start:at]) if at >= 0 else None
 

@@ -31,6 +31,8 @@ MEMO_SIZE: Final = 1024
 DEFAULT_LAYOUT: Final = "k|v"
 SUBCOMMAND: Final = "c"
 """Letter of a sub-command: the command is known only behind it."""
+_DECIDING: Final = frozenset("cns")
+"""Letters of arguments that decide what those behind them are."""
 
 
 class Role(Enum):
@@ -186,6 +188,8 @@ class Command:
     role: Role
     suffix: str | None
     """What follows the key in the query text, where all but the key are values; None: it takes a closer look."""
+    flat: bool
+    """Its letters alone say what its arguments are, and it has no more than those; nothing that follows depends on them."""
 
 
 @lru_cache(maxsize=MEMO_SIZE)
@@ -228,6 +232,6 @@ def _command(name: str, subcommand: str, arguments: int, layout: str) -> Command
     letters = (first + (cycle or "v") * MAX_LETTERS)[: min(arguments, MAX_LETTERS)]
     operation = f"{name} {subcommand}" if subcommand else name
     role = ROLES.get(operation, ROLES.get(name, Role.NONE))
-    plain = role is Role.NONE and not subcommand and letters in ("k" + "v" * (len(letters) - 1), "")
-    suffix = " ?" * (len(letters) - 1) if plain and arguments <= MAX_LETTERS else None
-    return Command(name, operation, subcommand, arguments, letters, role, suffix)
+    flat = role is Role.NONE and not subcommand and arguments <= MAX_LETTERS and not set(letters) & _DECIDING
+    suffix = " ?" * (len(letters) - 1) if flat and letters in ("k" + "v" * (len(letters) - 1), "") else None
+    return Command(name, operation, subcommand, arguments, letters, role, suffix, flat)

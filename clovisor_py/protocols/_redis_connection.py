@@ -6,7 +6,6 @@ of all others nothing is kept but how many there were.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -34,6 +33,8 @@ class Mark(NamedTuple):
 
 
 NO_MARK: Final = Mark(0, Role.NONE, "", "", 0)
+_NO_SUBSCRIPTIONS: Final = {"": 0, "P": 0, "S": 0}
+"""To channels, to patterns, to shard channels. What connections without any share: never changed."""
 
 
 class Connection:
@@ -52,16 +53,15 @@ class Connection:
         """Not everything that looks like an answer is one: there are subscriptions or a monitor."""
         self.next_mark = 0
         """Number of the oldest marked request; 0: none."""
-        self._marks: deque[Mark] = deque()
+        self._marks: list[Mark] = []  # seldom more than one, and a deque takes 600 bytes
         self._monitor = False
-        self._counts = {"": 0, "P": 0, "S": 0}
-        """Subscriptions: to channels, to patterns, to shard channels."""
+        self._counts = _NO_SUBSCRIPTIONS
 
     def mark(self, role: Role, operation: str, argument: str, arguments: int) -> None:
         """The answer to the next request matters."""
         self._marks.append(Mark(self.asked + 1, role, operation, argument, arguments))
         if len(self._marks) > MAX_MARKS:
-            self._marks.popleft()
+            del self._marks[0]
         self.next_mark = self._marks[0].number
 
     def due(self) -> Mark:
@@ -73,7 +73,7 @@ class Connection:
         if self.answered < self.asked:
             self.answered += 1
         if mark.number:
-            self._marks.popleft()
+            del self._marks[0]
             self.next_mark = self._marks[0].number if self._marks else 0
 
     def give_up(self) -> None:
@@ -99,14 +99,15 @@ class Connection:
         prefix = _prefix(operation)
         if total.isdigit():
             others = {"": "P", "P": ""}.get(prefix)
-            self._counts[prefix] = int(total[:9]) if others is None else max(int(total[:9]) - self._counts[others], 0)
+            count = int(total[:9]) if others is None else max(int(total[:9]) - self._counts[others], 0)
+            self._counts = {**self._counts, prefix: count}
         self._settle()
 
     def delivered(self, kind: str) -> None:
         """A message came: in the middle of a connection that alone tells of a subscription."""
         prefix = kind.upper().removesuffix("MESSAGE")
         if prefix in self._counts and not any(self._counts.values()):
-            self._counts[prefix] = 1
+            self._counts = {**self._counts, prefix: 1}
             self._settle()
 
     def confirmations(self, mark: Mark) -> int:
@@ -134,7 +135,7 @@ class Connection:
 
     def _was_reset(self, _mark: Mark, _kind: int, _text: bytes, _answer: Message) -> None:
         self.namespace, self.version = "0", 2
-        self._counts = dict.fromkeys(self._counts, 0)
+        self._counts = _NO_SUBSCRIPTIONS
         self._monitor = self.unasked = False
 
     def _monitoring(self, _mark: Mark, _kind: int, text: bytes, _answer: Message) -> None:

@@ -23,8 +23,8 @@ MAX_STATUS: Final = 32
 """Bytes of a status or of an error's prefix that are looked at; the longest prefix of Redis, MASTERDOWN, has 10."""
 
 _RESPONSE, _ONE_WAY = Kind.RESPONSE, Kind.ONE_WAY  # looking up a member costs more than a call
-_USUAL = re.compile(rb"(?:\$([0-9]{1,10})|:-?[0-9]{1,20}|\$-1|\+(?!QUEUED\r)[^\r\n]{0,64})\r\n")
-"""Answers that are over with their line, or by a length."""
+_USUAL = re.compile(rb"(?:\$([0-9]{1,10})|:-?[0-9]{1,20}|\$-1|\+(?!QUEUED\r)[^\r\n]{0,64}|\*([0-9]{1,10}))\r\n")
+"""Answers that are over with their line, or by a length, or by a number of strings."""
 _SIMPLE = re.compile(rb"[+\-]([^\r\n]{0,%d})(\r\n)?" % MAX_STATUS)
 _PREFIX = re.compile(rb"[A-Z][A-Z0-9_]+(?= |\Z)")
 _MONITORED = re.compile(rb"[0-9]{1,12}\.[0-9]{6} \[")
@@ -60,10 +60,12 @@ class Replies(Connection):
         if self._walk is None and self._open is None and not self.unasked and self.next_mark != answered <= self.asked:
             usual = _USUAL.match(cursor.data, cursor.pos)
             if usual is not None:
-                end = usual.end()
-                if usual.lastindex:
+                end, due = usual.end(), 0
+                if usual.lastindex == 1:
                     end += int(usual[1]) + 2
-                if end <= len(cursor.data):
+                elif usual.lastindex:
+                    end, due = resp.over_strings(cursor.data, end, int(usual[2]))
+                if end <= len(cursor.data) and not due:
                     self.answered = answered
                     cursor.pos = end
                     namespace = self.namespace

@@ -8,6 +8,7 @@ segments, argument by argument (`_arguments`), each looked at once.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from clovisor_py.errors import ProtocolError
@@ -48,6 +49,18 @@ _WORD = re.compile(rb'"(?:[^"\\]|\\.)*"?|\'(?:[^\'\\]|\\.)*\'?|[^ \t\r\n"\']+')
 
 _STAR = b"*"[0]
 _STREAMS = b"STREAMS"
+_REQUEST = Kind.REQUEST  # looking up a member costs more than a call
+
+_NO_COMMAND: Final = commands.named(b"PING", 0)
+_NO_WORDS: Final[list[str]] = []
+"""What connections share until they say something; never added to."""
+
+
+@lru_cache(maxsize=8)
+def _hidden(redaction: Redaction) -> frozenset[str]:
+    """The letters of arguments that are not told."""
+    shown = {"k": redaction.keys, "f": redaction.keys, "v": redaction.values, "u": redaction.users, "x": False}
+    return frozenset(letter for letter, tell in shown.items() if not tell)
 
 
 class Requests:
@@ -58,10 +71,9 @@ class Requests:
     def __init__(self, redaction: Redaction) -> None:
         self._keys = redaction.keys
         self._quick_text = not redaction.values
-        shown = {"k": redaction.keys, "f": redaction.keys, "v": redaction.values, "u": redaction.users, "x": False}
-        self._hidden = frozenset(letter for letter, tell in shown.items() if not tell)
-        self.command: Command = commands.named(b"PING", 0)
-        self.words: list[str] = []
+        self._hidden = _hidden(redaction)
+        self.command = _NO_COMMAND
+        self.words = _NO_WORDS
         """The arguments as the query text has them."""
         self.reset()
 
@@ -81,7 +93,7 @@ class Requests:
         found = _QUICK.match(data, pos)
         if found is not None:
             command = commands.begin(found[1])
-            message = None if command.suffix is None else self._quick(cursor, found, command)
+            message = self._quick(cursor, found, command) if command.flat else None
             if message is None:
                 self._begin(command)
                 cursor.pos = found.end(1)
@@ -108,13 +120,15 @@ class Requests:
         return message
 
     def _quick(self, cursor: Cursor, found: re.Match[bytes], command: Command) -> Message | None:
-        """A command of a key and values, or of nothing, wholly at hand; None: this needs a closer look."""
+        """A command wholly at hand, mostly of a key and values, or of nothing; None: this needs a closer look."""
         data, size = cursor.data, found[2]
         operation, resource, pos = command.operation, "", found.end()
         text = operation
         if command.arguments:
-            if size is None or (command.arguments > 1 and not self._quick_text):
+            if size is None:
                 return None
+            if command.suffix is None or (command.arguments > 1 and not self._quick_text):
+                return self._several(cursor, found.end(1), command)
             end = pos + int(size)
             key = data[pos : end if end - pos < MAX_ARGUMENT else pos + MAX_ARGUMENT]
             pos = end + 2
@@ -133,13 +147,36 @@ class Requests:
         self.command = command
         cursor.pos = pos
         return Message(
-            Kind.REQUEST,
+            _REQUEST,
             operation,
             resource,
             "",
             False,
             {"db.system.name": "redis", "db.operation.name": operation, "db.query.text": text},
         )
+
+    def _several(self, cursor: Cursor, pos: int, command: Command) -> Message | None:
+        """The same of a command whose arguments begin at `pos`, and of which several may be told."""
+        data, hidden, match = cursor.data, self._hidden, _BULK.match
+        words, resource = [command.operation], ""
+        for letter in command.letters:
+            bulk = match(data, pos)
+            if bulk is None:
+                return None
+            start, length = bulk.end(), int(bulk[1])
+            pos = start + length + 2
+            if letter in hidden:
+                words.append(HIDDEN)
+            else:
+                end = start + (length if length < MAX_ARGUMENT else MAX_ARGUMENT)
+                words.append(data[start:end].decode("utf-8", "replace"))
+                if not resource and letter in "kr":
+                    resource = words[-1]
+        if pos > len(data):
+            return None
+        self.command = command
+        cursor.pos = pos
+        return _told(command, resource, " ".join(words)[:MAX_QUERY] if self._keys else command.operation)
 
     def _begin(self, command: Command) -> None:
         self._open = True
@@ -228,11 +265,16 @@ class Requests:
         command, resource = self.command, self._resource
         operation = command.operation
         text = " ".join([operation, *self.words])[:MAX_QUERY] if self._keys else operation
-        attributes: dict[str, AttributeValue] = {
-            "db.system.name": "redis",
-            "db.operation.name": command.name,
-            "db.query.text": text,
-        }
-        if command.subcommand:
-            attributes["clovisor.redis.subcommand"] = command.subcommand
-        return Message(Kind.REQUEST, operation, resource, "", False, attributes)
+        return _told(command, resource, text)
+
+
+def _told(command: Command, resource: str, text: str) -> Message:
+    """The request, with its query text."""
+    attributes: dict[str, AttributeValue] = {
+        "db.system.name": "redis",
+        "db.operation.name": command.name,
+        "db.query.text": text,
+    }
+    if command.subcommand:
+        attributes["clovisor.redis.subcommand"] = command.subcommand
+    return Message(_REQUEST, command.operation, resource, "", False, attributes)

@@ -24,14 +24,19 @@ CONFIRMATIONS: Final = frozenset(
 )
 """First words of what answers a command of the same name: an array of three, the last one a number."""
 
-_STATUS = re.compile(rb"\+(?:PONG|QUEUED|RESET|CONTINUE|FULLRESYNC [0-9a-f]{40} [0-9]+|Background [a-z ]+ started)\r\n")
-"""Simple strings that nobody else answers with."""
+_STATUS = re.compile(
+    rb"^\+(?:PONG|QUEUED|RESET|CONTINUE|FULLRESYNC [0-9a-f]{40} [0-9]+|Background [a-z ]+ started"
+    rb"|[0-9]{1,12}\.[0-9]{6} \[[0-9]+ [^\]\r\n]+\] \"[^\r\n]*)\r\n",
+    re.MULTILINE,
+)
+"""Simple strings that nobody else answers with; the last is what MONITOR shows."""
 _ERROR = re.compile(
-    rb"-(?:(?:WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|MOVED|ASK|CROSSSLOT|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|NOSCRIPT|READONLY|MISCONF"
+    rb"^-(?:(?:WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|MOVED|ASK|CROSSSLOT|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|NOSCRIPT|READONLY|MISCONF"
     rb"|OOM|EXECABORT|MASTERDOWN|NOREPLICAS|NOPROTO|BUSYGROUP|NOGROUP|BUSYKEY|UNBLOCKED|UNKILLABLE|INPROG|DENIED) [^\r\n]+"
     rb"|ERR (?:unknown command [`']|wrong number of arguments for|value is not |Operation against a key|syntax error"
     rb"|Protocol error|max number of clients|no such key|invalid (?:password|DB index)|operation not permitted"
-    rb"|DB index is|EXEC without|DISCARD without|Client sent AUTH|AUTH <password>)[^\r\n]*)\r\n"
+    rb"|DB index is|EXEC without|DISCARD without|Client sent AUTH|AUTH <password>)[^\r\n]*)\r\n",
+    re.MULTILINE,
 )
 """Errors that nobody else reports."""
 _NEXT_PUSH = re.compile(rb"(?<=\r\n)[*>][2-4]\r\n\$(?:7\r\nmessage|8\r\n[ps]message|10\r\ninvalidate)\r\n")
@@ -39,10 +44,17 @@ _FOREIGN = re.compile(rb" (?:HTTP|SIP|RTSP)/|\{")
 """In lines of HTTP and its kin, and of NATS."""
 _TEXT = re.compile(rb"[\t\r\x20-\x7e\x80-\xff]*\n?\Z")
 _LINES = b"+-"
+_BREAKS = b"\r\n"
+_BLANK = (b"", b"\r", b"\n")
+"""An empty line, as `split` leaves it or as it begins."""
 
 
 def recognise(data: bytes) -> Evidence:
     """By the first bytes of one direction, at the beginning of a message."""
+    if data[:1] in _BLANK:
+        data = data.lstrip(_BREAKS)  # Redis takes empty lines without an answer
+        if not data:
+            return Evidence.MORE
     first = data[:1]
     if first.isalpha():
         return _line(data)
@@ -82,7 +94,7 @@ def _is_reply(data: bytes, kinds: bytes) -> bool:
     if first in (b"$", b"=", b"!"):
         return True
     if first in (b"+", b"-"):
-        return bool(_STATUS.match(data) or _ERROR.match(data) or kinds.strip(_LINES))
+        return bool(_STATUS.search(data) or _ERROR.search(data) or kinds.strip(_LINES))
     return len(kinds) > 1
 
 
@@ -107,9 +119,9 @@ def _line(data: bytes) -> Evidence:
         if line.startswith(b"*"):
             last = b""  # from here on arrays
             break
-        if not _is_command(line + b"\n"):
+        if line not in _BLANK and not _is_command(line + b"\n"):
             return Evidence.NO
-    if len(whole) < MAX_LINES and last[:1] not in (b"", b"*") and not _is_command(last) and not _is_begun(last):
+    if len(whole) < MAX_LINES and last[:1] not in (b"", b"*", b"\r") and not _is_command(last) and not _is_begun(last):
         return Evidence.NO
     return Evidence.REQUEST if whole and whole[0].split()[0].upper() in commands.REDIS_ONLY else Evidence.MORE
 

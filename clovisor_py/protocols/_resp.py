@@ -72,25 +72,13 @@ class Walk:
             pos = self._line(data, pos)
         while pos < size and (self._due or self._outer) and not self._in_line:
             if data[pos] == _DOLLAR and not self._outer:
-                pos = self._strings(data, pos)
+                pos, self._due = over_strings(data, pos, self._due)
             at = self._value(data, pos) if pos < size and (self._due or self._outer) else pos
             if at == pos:
                 break
             pos = at
         cursor.pos = pos
         return pos <= size and not (self._due or self._outer or self._in_line)
-
-    def _strings(self, data: bytes | bytearray, pos: int) -> int:
-        """Step over strings one behind the other: what most replies consist of."""
-        size, due, find = len(data), self._due, data.find
-        while due and pos < size and data[pos] == _DOLLAR:
-            end = find(b"\r\n", pos + 1, pos + _CLOSED)
-            if end < 0 or not (digits := data[pos + 1 : end]).isdigit():
-                break
-            pos = end + 4 + int(digits)
-            due -= 1
-        self._due = due
-        return pos
 
     def _value(self, data: bytes | bytearray, pos: int) -> int:
         """Where to go on behind the value's first line; `pos` if that has not come yet."""
@@ -152,6 +140,18 @@ class Walk:
             return size + 2
         self._due = self._outer.pop()[0]
         return 0
+
+
+def over_strings(data: bytes | bytearray, pos: int, due: int) -> tuple[int, int]:
+    """Step over `due` strings one behind the other, of which most replies consist: where that ended, and how many are left."""
+    size, find = len(data), data.find
+    while due and pos < size and data[pos] == _DOLLAR:
+        end = find(b"\r\n", pos + 1, pos + _CLOSED)
+        if end < 0 or not (digits := data[pos + 1 : end]).isdigit():
+            break
+        pos = end + 4 + int(digits)
+        due -= 1
+    return pos, due
 
 
 def raise_unless_half(data: bytes | bytearray, pos: int) -> None:

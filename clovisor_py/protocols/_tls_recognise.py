@@ -96,7 +96,8 @@ def _sender(data: bytes) -> Evidence:
 
 def _handshake(data: bytes) -> Evidence:
     """A handshake message is told by its own header, inside the record's."""
-    start = data[5:SURE]
+    length = data[3] << 8 | data[4]
+    start = data[5:SURE] if length >= SURE - tables.HEADER else _pieced(data)
     if start[1:2] > b"\0":
         return Evidence.NO  # longer than any, or encrypted
     if len(start) < SURE - 5:
@@ -105,8 +106,19 @@ def _handshake(data: bytes) -> Evidence:
     if kind in (tables.CLIENT_HELLO, tables.SERVER_HELLO):
         fits = size >= 38 and tables.known_version(start[4] << 8 | start[5]) >> 8 == 3
         return Evidence.NO if not fits else Evidence.REQUEST if kind == tables.CLIENT_HELLO else Evidence.RESPONSE
-    if size + 4 > data[3] << 8 | data[4]:
+    if size + 4 > length:
         return Evidence.NO
     if kind in tables.SAID_BY_SERVERS:
         return Evidence.RESPONSE
     return Evidence.REQUEST if kind in tables.SAID_BY_CLIENTS else Evidence.NO
+
+
+def _pieced(data: bytes) -> bytes:
+    """As many bytes as are looked at of a handshake message whose first record is shorter than they are."""
+    start = b""
+    pos = 0
+    while len(start) < SURE - tables.HEADER and len(data) - pos > tables.HEADER and data[pos] == tables.HANDSHAKE:
+        behind = pos + tables.HEADER + (data[pos + 3] << 8 | data[pos + 4])
+        start += data[pos + tables.HEADER : behind]
+        pos = behind
+    return start[: SURE - tables.HEADER]

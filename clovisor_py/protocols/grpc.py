@@ -63,7 +63,9 @@ _BY_RESET: Final = {
 }
 """Where HTTP/2 broke the call off (gRPC, PROTOCOL-HTTP2, "HTTP2 Transport Mapping"); any other is INTERNAL."""
 
-_TYPE = re.compile(rb"(?i)application/grpc(?:[+;].*)?\Z", re.DOTALL)
+_TYPES: Final = frozenset((b"application/grpc", b"application/grpc+", b"application/grpc;"))
+_TYPE_SIZE: Final = max(map(len, _TYPES))
+"""Bytes of a content type that tell whether it is gRPC's; what follows them says how messages are encoded."""
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
 _UNIT_NS: Final = {
     b"H": 3_600_000_000_000,
@@ -75,7 +77,6 @@ _UNIT_NS: Final = {
 }
 _PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
-_COUNTS: Final = (REQUESTS, RESPONSES)
 
 
 class Counter:
@@ -157,10 +158,12 @@ class Call:
             message.error = status != "OK"
             if message.error:
                 attributes["error.type"] = status
-        for name, counter in zip(_COUNTS, self._counters, strict=True):
-            if not counter.broken:
-                attributes[name] = counter.messages
-        if compressed := sum(counter.compressed for counter in self._counters):
+        asked, answered = self._counters
+        if not asked.broken:
+            attributes[REQUESTS] = asked.messages
+        if not answered.broken:
+            attributes[RESPONSES] = answered.messages
+        if compressed := asked.compressed + answered.compressed:
             attributes[COMPRESSED] = compressed
         if self._values and trailers is not None and (text := trailers.fields.get(b"grpc-message")):
             attributes[STATUS_MESSAGE] = unquote(_text(text), errors="replace")
@@ -184,8 +187,8 @@ def _tell(head: Head, message: Message) -> None:
     if path:
         message.resource = attributes["url.path"] = path
         message.operation = attributes["rpc.method"] = path.lstrip("/")
-    timeout = _TIMEOUT.match(head.fields.get(b"grpc-timeout", b""))
-    if timeout is not None:
+    said = head.fields.get(b"grpc-timeout")
+    if said and (timeout := _TIMEOUT.match(said)):
         attributes[TIMEOUT] = int(timeout[1]) * _UNIT_NS[timeout[2]] / 1e6
 
 
@@ -206,7 +209,8 @@ class GrpcRider:
         if head is None:
             return None
         known = head.fields
-        if _TYPE.match(known.get(b"content-type", b"")) or (response is not None and b"grpc-status" in known):
+        kind = known.get(b"content-type")
+        if (kind and kind[:_TYPE_SIZE].lower() in _TYPES) or (response is not None and b"grpc-status" in known):
             return Call(request, self._values)
         return None
 

@@ -38,22 +38,23 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _LINE_ENDS = b"\r\n"
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
 _REQUEST, _RESPONSE = Kind.REQUEST, Kind.RESPONSE  # looking up a member costs more than a call
+_SIZE_KEYS = ("http.request.body.size", "http.response.body.size")
+
+_PLAIN, _HEAD, _CONNECT = ".HC"
+_MEANINGS: Final = {"HEAD": _HEAD, "CONNECT": _CONNECT}
+"""What a method means for the answer, in one letter; of any other method: `_PLAIN`."""
 
 _SIZE, _DATA_END, _TRAILER = range(3)
 """What the next line of a chunked body is."""
 
 
 class _Half:
-    """One direction: at a head (`read` is None), or inside the body of `message`."""
+    """One direction in the middle of a message: of its head (`read` is None), or of the body of `message`."""
 
     __slots__ = ("message", "part", "read", "searched", "seen", "size", "size_key", "started", "trailers")
 
     def __init__(self, size_key: str) -> None:
         self.size_key = size_key
-        self.reset()
-
-    def reset(self) -> None:
-        """At the beginning of a message, nothing of it read."""
         self.message: Message | None = None
         self.read: _Reader | None = None
         self.seen: bytes | bytearray = b""
@@ -78,7 +79,7 @@ class _Half:
             message.attributes[self.size_key] = self.size
         elif message is not None:
             message.incomplete = True
-        self.reset()
+        self.message = self.read = None
         return message
 
     def line(self, cursor: Cursor) -> bytes | None:
@@ -95,6 +96,7 @@ class _Half:
         return None
 
 
+_BETWEEN: Final[tuple[_Half | None, _Half | None]] = (None, None)
 _Reader = Callable[[_Half, Cursor], Message | None]
 """Carries an open message on; a function, not a bound method, so that a finished flow leaves no cycle behind."""
 
@@ -122,8 +124,11 @@ def _chunks(half: _Half, cursor: Cursor) -> Message | None:
         if half.part == _SIZE:
             size = _chunk_size(line)
             half.size += size
-            half.part = _DATA_END if size else _TRAILER
             cursor.pos += size
+            if size and cursor.data[cursor.pos : cursor.pos + 2] == _LINE_ENDS:
+                cursor.pos += 2
+            else:
+                half.part = _DATA_END if size else _TRAILER
         elif half.part == _DATA_END:
             if line:
                 raise ProtocolError("not HTTP/1: a chunk longer than its size.")
@@ -139,31 +144,37 @@ def _chunks(half: _Half, cursor: Cursor) -> Message | None:
 
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].rstrip(b" \t")
-    if not digits or len(digits) > MAX_CHUNK_DIGITS or digits.translate(None, _HEX_DIGITS):
+    if not digits or len(digits) > MAX_CHUNK_DIGITS or digits.lstrip(_HEX_DIGITS):
         raise ProtocolError("not HTTP/1: a chunk size that is no number.")
     return int(digits, 16)
 
 
 class HttpParser:
-    """One connection, both directions."""
+    """One connection, both directions. An idle one is nearly nothing: there are thousands."""
 
     __slots__ = ("_halves", "_heads", "_pending")
 
     def __init__(self, setup: Setup) -> None:
         self._heads = head.heads(setup.redaction)
-        self._halves = (_Half("http.request.body.size"), _Half("http.response.body.size"))
-        self._pending: list[str] = []
+        self._halves = _BETWEEN
+        """Of each direction, where it is; None between two messages."""
+        self._pending = ""
+        """Of each request that waits for its answer, what its method means for that: a letter takes no memory of its own."""
 
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
         half = self._halves[sender]
-        if half.read is not None:
-            return half.read(half, cursor)
-        if self._pending and sender == CLIENT and self._pending[-1] == "CONNECT":
+        if half is not None and half.read is not None:
+            whole = half.read(half, cursor)
+            if whole is not None:
+                self._put(sender, None)
+            return whole
+        pending = self._pending
+        if pending and sender == CLIENT and pending[-1] == _CONNECT:
             _wait(cursor)
             return None
         data, pos = cursor.data, cursor.pos
-        found = None if half.seen else _HEAD_END.search(data, pos, pos + MAX_HEAD)
-        end = found.end() if found and data[pos] not in _LINE_ENDS else _head_end(sender, half, cursor)
+        found = _HEAD_END.search(data, pos, pos + MAX_HEAD) if half is None else None
+        end = found.end() if found is not None and data[pos] not in _LINE_ENDS else self._head_end(sender, cursor)
         if not end:
             return None
         raw = bytes(data[cursor.pos : end])
@@ -172,9 +183,9 @@ class HttpParser:
         cursor.pos = end
         if framing >= 0 and end + framing <= len(data):
             cursor.pos = end + framing
-            message.attributes[half.size_key] = framing
+            message.attributes[_SIZE_KEYS[sender]] = framing
         elif framing != head.NO_BODY:
-            whole = _follow(half, cursor, message, framing, violation)
+            whole = self._follow(sender, cursor, message, framing, violation)
             if whole is None and message.propagation:
                 cursor.opened = message
             return whole
@@ -182,36 +193,42 @@ class HttpParser:
 
     def gap(self, sender: int, size: int) -> bool:
         half = self._halves[sender]
+        if half is None:
+            return False
         if half.read is _until_close:
             half.size += size
             return True
         if half.read is None:
             self._hide_rest_of_head(sender, half)
+            if half.read is None and sender == CLIENT:
+                self._hide_rest_of_line(half)
         return False
 
     def end(self, sender: int) -> Message | None:
         half = self._halves[sender]
+        if half is None:
+            return None
         if half.read is None:
             self._hide_rest_of_head(sender, half)
+        self._put(sender, None)
         return half.close(whole=half.read is _until_close)
 
     def resync(self, sender: int, data: bytes | bytearray) -> int | None:
-        self._halves[sender].reset()
+        self._put(sender, None)
         if sender == SERVER:
             # Responses were lost, nobody knows how many. Who does not pipeline waits for the newest request only.
-            del self._pending[:-1]
+            self._pending = self._pending[-1:]
         return start.find(sender, data)
 
     def _request(self, raw: bytes) -> tuple[Message, int, str]:
         """The request with that head, how its body is framed, and what is wrong with that."""
-        line_feed = raw.find(b"\n")
-        method, resource, told, names_server = self._heads.lines[raw[: line_feed + 1]]
-        framing, violation, fields, besides_server, context, correlation = self._heads.requests[raw[line_feed:]]
-        attributes = told.copy()
-        attributes.update(besides_server if names_server else fields)
-        self._pending.append(method)
+        line, _, block = raw.partition(b"\n")
+        method, resource, told, names_server = self._heads.lines[line]
+        framing, violation, fields, besides_server, context, correlation = self._heads.requests[block]
+        attributes = {**told, **(besides_server if names_server else fields)}
+        self._pending += _MEANINGS.get(method, _PLAIN)
         if len(self._pending) > MAX_PENDING:
-            del self._pending[0]
+            self._pending = self._pending[1:]
         propagation = context.copy() if context else {}
         return Message(_REQUEST, method, resource, "", False, attributes, propagation, correlation), framing, violation
 
@@ -221,13 +238,64 @@ class HttpParser:
         message = Message(kind, "", "", status, error, attributes.copy())
         if hands_to is not None:
             message.hands_to = hands_to
-        if self._pending and kind is _RESPONSE:
-            asked = self._pending.pop(0)
-            if asked == "CONNECT" and status[0] == "2":
+        pending = self._pending
+        if pending and kind is _RESPONSE:
+            self._pending = pending[1:]
+            asked = pending[0]
+            if asked == _CONNECT and status[0] == "2":
                 message.hands_to = ""
-            if (asked == "HEAD" or message.hands_to is not None) and framing != head.REFUSED:
+            if (asked == _HEAD or message.hands_to is not None) and framing != head.REFUSED:
                 framing = head.NO_BODY
         return message, framing, violation
+
+    def _put(self, sender: int, half: _Half | None) -> None:
+        """Where that direction is from now on."""
+        other = self._halves[1 - sender]
+        if half is None and other is None:
+            self._halves = _BETWEEN  # a connection that is idle needs no tuple of its own
+        else:
+            self._halves = (half, other) if sender == CLIENT else (other, half)
+
+    def _follow(self, sender: int, cursor: Cursor, message: Message, framing: int, violation: str) -> Message | None:
+        """The cursor is behind the head of a message whose body may not be at hand."""
+        if framing <= head.UNCLEAR:
+            raise ProtocolError(f"not HTTP/1: {violation}.")
+        half = _Half(_SIZE_KEYS[sender])
+        if framing >= 0:
+            cursor.pos += framing
+            half.open(message, _length_over)
+            half.size = framing
+            self._put(sender, half)
+            return None
+        read = _chunks if framing == head.CHUNKED else _until_close
+        half.open(message, read)
+        try:
+            return read(half, cursor)
+        finally:
+            if half.message is not None:  # more of it is to come, or it is broken and `end` will be asked for it
+                self._put(sender, half)
+
+    def _head_end(self, sender: int, cursor: Cursor) -> int:
+        """Where the next head ends, still unread; 0: it is not whole, and half of it is remembered."""
+        half = self._halves[sender]
+        data, pos, known = cursor.data, cursor.pos, len(half.seen) if half is not None else 0
+        if not known:
+            while pos < len(data) and data[pos] in _LINE_ENDS:  # RFC 9112, 2.2: some send an empty line after a body
+                pos += 1
+            if pos > cursor.pos:
+                cursor.pos = pos
+                cursor.drop()
+        if pos >= len(data):
+            return 0
+        found = _HEAD_END.search(data, pos + known - 2 if known > 2 else pos, pos + MAX_HEAD)
+        if found is not None:
+            self._put(sender, None)
+            return found.end()
+        if half is None:
+            half = _Half(_SIZE_KEYS[sender])
+            self._put(sender, half)
+        _half_head(sender, half, cursor)
+        return 0
 
     def _hide_rest_of_head(self, sender: int, half: _Half) -> None:
         """Half a head has come and no more will: with a whole start line, it is a message."""
@@ -235,45 +303,23 @@ class HttpParser:
             raw = bytes(half.seen[: half.seen.rfind(b"\n") + 1]) + b"\n"
             half.open((self._request(raw) if sender == CLIENT else self._response(raw))[0], _hidden)
 
+    def _hide_rest_of_line(self, half: _Half) -> None:
+        """The capture cut the request line off: what was seen of it is told, if it is a method and the beginning of a path."""
+        found = start.completed(half.seen)
+        if found is not None:
+            line, whole = found
+            message = self._request(line + b"\n")[0]
+            del message.attributes["network.protocol.version"]
+            if not whole:  # the beginning of a path is another path
+                message.resource = ""
+                del message.attributes["url.path"]
+            half.open(message, _hidden)
+
 
 def _wait(cursor: Cursor) -> None:
     """The answer to a CONNECT decides whether what follows it is HTTP; until then it is left unread."""
     if cursor.remaining > MAX_EARLY:
         raise ProtocolError(f"not HTTP/1: more than {MAX_EARLY} bytes behind a CONNECT that nobody answered.")
-
-
-def _follow(half: _Half, cursor: Cursor, message: Message, framing: int, violation: str) -> Message | None:
-    """The cursor is behind the head of a message whose body may not be at hand."""
-    if framing >= 0:
-        cursor.pos += framing
-        half.open(message, _length_over)
-        half.size = framing
-        return None
-    if framing <= head.UNCLEAR:
-        raise ProtocolError(f"not HTTP/1: {violation}.")
-    read = _chunks if framing == head.CHUNKED else _until_close
-    half.open(message, read)
-    return read(half, cursor)
-
-
-def _head_end(sender: int, half: _Half, cursor: Cursor) -> int:
-    """Where the next head ends, still unread; 0: it is not whole, and half of it is remembered."""
-    data, pos, known = cursor.data, cursor.pos, len(half.seen)
-    if not known:
-        while pos < len(data) and data[pos] in _LINE_ENDS:  # RFC 9112, 2.2: some send an empty line after a body
-            pos += 1
-        if pos > cursor.pos:
-            cursor.pos = pos
-            cursor.drop()
-    if pos >= len(data):
-        return 0
-    found = _HEAD_END.search(data, pos + known - 2 if known > 2 else pos, pos + MAX_HEAD)
-    if found is None:
-        _half_head(sender, half, cursor)
-        return 0
-    if known:
-        half.reset()
-    return found.end()
 
 
 def _half_head(sender: int, half: _Half, cursor: Cursor) -> None:

@@ -1,6 +1,6 @@
 """HTTP/2 (RFC 9113), in clear text: by prior knowledge, after an Upgrade from HTTP/1, or from the middle of a connection.
 
-Frames of many exchanges interleave, so nothing waits for the end of a message: each frame of an exchange is told when it has
+Frames of many exchanges interleave, so nothing waits for the end of a message: frames of an exchange are told when they have
 passed (`_http2_exchanges`), and frames that belong to none are dropped, so that nobody's time begins with a PING. An
 upgraded request is stream 1: its answer is like any other.
 
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final, cast
 
 from clovisor_py.errors import ProtocolError
-from clovisor_py.model.message import CLIENT, SERVER, Message
+from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
 from clovisor_py.protocols import _http2_frames as frames
 from clovisor_py.protocols._api import Capture, Pairing, Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
@@ -34,11 +34,12 @@ MAX_REFUSED: Final = 16
 
 _AT_HEADER: Final = -1
 _PRI: Final = frames.PREFACE[0]
-_DATA: Final = frames.DATA
+_DATA, _HEADERS, _END_HEADERS = frames.DATA, frames.HEADERS, frames.END_HEADERS
 _BLOCKS: Final = (frames.HEADERS, frames.PUSH_PROMISE, frames.CONTINUATION)
 _HEADER_SIZE: Final = frames.HEADER_SIZE
 _UNUSUAL: Final = frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY
 """Flags that tell whether a HEADERS frame is a header block and nothing else."""
+_PART, _unpack = Kind.PART, frames.HEADER.unpack_from
 
 
 class _Half:
@@ -83,7 +84,7 @@ class Http2Parser:
     __slots__ = ("_exchanges", "_halves")
 
     def __init__(self, setup: Setup) -> None:
-        read = partial(Head, show=shown(setup.redaction))
+        read = partial(Head, shown(setup.redaction))
         self._halves = (_Half(Decoder(read)), _Half(Decoder(read)))
         self._exchanges = Exchanges(cast(Rider, one.rider(setup)) for one in setup.riders if one.rider is not None)
 
@@ -92,7 +93,7 @@ class Http2Parser:
         parser = Http2Parser(setup)
         parser._halves = self._halves
         for half in self._halves:
-            half.decoder.read_by(partial(Head, show=shown(setup.redaction)))
+            half.decoder.read_by(partial(Head, shown(setup.redaction)))
         return parser
 
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
@@ -150,12 +151,17 @@ class Http2Parser:
             if sender == CLIENT and data[pos : pos + 1] == frames.PREFACE[:1]:
                 _preface(half, cursor)
             return None
-        high, low, kind, flags, ident = frames.HEADER.unpack_from(data, pos)
+        high, low, kind, flags, ident = _unpack(data, pos)
         size, ident = high << 8 | low, ident & frames.STREAM_MASK
         if half.open and (kind != frames.CONTINUATION or ident != half.ident):
             raise ProtocolError("not HTTP/2: a header block that does not go on.")
         if kind == _DATA:
             return self._data(sender, half, cursor, size, flags, ident)
+        end = pos + _HEADER_SIZE + size
+        if kind == _HEADERS and flags & _UNUSUAL == _END_HEADERS and ident and size <= MAX_BLOCK and end <= len(data):
+            half.fresh = False
+            cursor.pos = end  # nearly all header blocks: whole, in one frame, with nothing else in it
+            return self._block(sender, cursor, ident, flags, bytes(data[pos + _HEADER_SIZE : end]), half.decoder)
         if kind in _BLOCKS and (half.open or kind != frames.CONTINUATION):
             return self._block_frame(sender, half, cursor, kind, size, flags, ident)
         if sender == CLIENT and data[pos] == _PRI:
@@ -196,7 +202,8 @@ class Http2Parser:
             if stream is None:
                 cursor.drop()
                 return None
-            return self._exchanges.data_over(sender, ident, stream, flags)
+            message = self._exchanges.data_over(sender, ident, stream, flags)
+            return self._exchanges.with_data(cursor, ident, message) if sender == SERVER and message.kind is _PART else message
         half.kind, half.ident, half.flags, half.left, half.pad = _DATA, ident, flags, size - pad, pad
         return self._body(sender, half, cursor)
 
@@ -240,17 +247,9 @@ class Http2Parser:
         half.fresh = False
         if kind != frames.CONTINUATION:
             half.ident, half.flags, half.promised = ident, flags, 0
-        begin = cursor.pos + _HEADER_SIZE
-        end = begin + size
-        if end <= len(cursor.data):
-            cursor.pos = end
-            payload = bytes(cursor.data[begin:end])
-            if kind == frames.HEADERS and flags & _UNUSUAL == frames.END_HEADERS:
-                return self._block(sender, half, cursor, payload)
-            return self._fragment(sender, half, cursor, kind, flags, payload)
-        cursor.pos = begin
+        cursor.pos += _HEADER_SIZE
         half.kind, half.last, half.left = kind, flags, size
-        return None
+        return self._payload(sender, half, cursor)
 
     def _payload(self, sender: int, half: _Half, cursor: Cursor) -> Message | None:
         """More of a frame of a header block. It is kept here, so that `end` can tell what a cut one says."""
@@ -277,16 +276,19 @@ class Http2Parser:
         if half.open:
             return None
         half.block = bytearray()
-        return self._block(sender, half, cursor, fragment)
-
-    def _block(self, sender: int, half: _Half, cursor: Cursor, block: bytes) -> Message | None:
-        """A header block is whole."""
-        head = half.decoder.decode(block)
         if half.promised:
-            return self._exchanges.ask(half.promised, head)
-        message = self._exchanges.headers(sender, half.ident, head, half.flags)
+            return self._exchanges.ask(half.promised, half.decoder.decode(fragment))
+        return self._block(sender, cursor, half.ident, half.flags, fragment, half.decoder)
+
+    def _block(
+        self, sender: int, cursor: Cursor, ident: int, flags: int, block: bytes, decoder: Decoder[Head]
+    ) -> Message | None:
+        """A header block is whole."""
+        message = self._exchanges.headers(sender, ident, decoder.decode(block), flags)
         if message is None:
             cursor.drop()
+        elif sender == SERVER and message.kind is _PART and cursor.pos < len(cursor.data):
+            return self._exchanges.with_data(cursor, ident, message)
         return message
 
     def _half_block(self, sender: int, half: _Half) -> Message | None:

@@ -45,6 +45,7 @@ _RESPONSE = struct.Struct(">ii")
 _MIN_RESPONSE = 4
 _NOTHING = Program((), False)
 _UNKNOWN = -1
+_NO_CALL = Call(_UNKNOWN, _UNKNOWN, _UNKNOWN)
 
 
 class _Half:
@@ -57,16 +58,13 @@ class _Half:
 
     def reset(self) -> None:
         self.reading: Reading | None = None
-        self.call = Call(_UNKNOWN, _UNKNOWN, _UNKNOWN)
+        self.call = _NO_CALL
         self.left = 0
         """Bytes of the message behind the cursor."""
         self.unread = 0
         """How many of them the parser has seen, and left there for the next time."""
         self.passed = False
         """A gap took the message's last byte; a skip to it may still be going on."""
-
-    def open(self, call: Call, reading: Reading, left: int) -> None:
-        self.call, self.reading, self.left = call, reading, left
 
 
 class KafkaParser:
@@ -132,7 +130,8 @@ class KafkaParser:
                 return bool(token) and self._token(half, cursor, CLIENT)
             self._raw = False
         size, key, version, correlation = _REQUEST.unpack_from(data, pos)
-        _check(size, evidence.MIN_REQUEST)
+        if not evidence.MIN_REQUEST <= size <= MAX_SIZE:
+            _check(size, evidence.MIN_REQUEST)
         if key < 0 or not 0 <= version <= MAX_VERSION:
             raise ProtocolError("not Kafka: an API or a version that cannot be.")
         cursor.pos = pos + _REQUEST.size
@@ -140,7 +139,7 @@ class KafkaParser:
         call = Call(key, version, correlation)
         self._remember(call, correlation)
         reading = Reading(layout.request(key, version), self._ids, key == PRODUCE)
-        half.open(call, reading, size + _SIZE.size - _REQUEST.size)
+        half.call, half.reading, half.left = call, reading, size + _SIZE.size - _REQUEST.size
         return True
 
     def _answer(self, half: _Half, cursor: Cursor) -> bool:
@@ -148,22 +147,23 @@ class KafkaParser:
         have = len(data) - pos
         if self._tokens[CLIENT] > self._tokens[SERVER]:
             return have >= _SIZE.size and self._token(half, cursor, SERVER)
-        if have >= _SIZE.size:
-            _check(_SIZE.unpack_from(data, pos)[0], _MIN_RESPONSE)
         if have < _RESPONSE.size:
+            if have >= _SIZE.size:
+                _check(_SIZE.unpack_from(data, pos)[0], _MIN_RESPONSE)
             return False
         size, correlation = _RESPONSE.unpack_from(data, pos)
-        call = self._pending.get(correlation)
+        if not _MIN_RESPONSE <= size <= MAX_SIZE:
+            _check(size, _MIN_RESPONSE)
+        call = self._pending.pop(correlation, None)
         if call is None:
             if size > _MIN_RESPONSE and have == _RESPONSE.size:
                 return False
             if size > _MIN_RESPONSE and data[pos + _RESPONSE.size] not in evidence.LEAD:
                 raise ProtocolError("not Kafka: nothing that a response could be.")
             call = Call(_UNKNOWN, _UNKNOWN, correlation)
-        else:
-            del self._pending[correlation]
         cursor.pos = pos + _RESPONSE.size
-        half.open(call, _reading(layout.response(call.key, call.version), self._ids), size - _MIN_RESPONSE)
+        half.call, half.left = call, size - _MIN_RESPONSE
+        half.reading = _reading(layout.response(call.key, call.version), self._ids)
         return True
 
     def _token(self, half: _Half, cursor: Cursor, sender: int) -> bool:
@@ -173,7 +173,7 @@ class KafkaParser:
         cursor.pos += _SIZE.size
         self._tokens[sender] += 1
         call = Call(SASL_AUTHENTICATE, _UNKNOWN, f"token {self._tokens[sender]}")
-        half.open(call, _reading(None, self._ids), size)
+        half.call, half.reading, half.left = call, _reading(None, self._ids), size
         return True
 
     def _remember(self, call: Call, correlation: int) -> None:
@@ -203,7 +203,7 @@ class KafkaParser:
 
     def _close(self, sender: int, half: _Half, reading: Reading) -> Message:
         call = half.call
-        half.reset()
+        half.reading, half.unread, half.passed = None, 0, False
         if sender == SERVER:
             return messages.response(call, reading)
         message = messages.request(call, reading)

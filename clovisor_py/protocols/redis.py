@@ -41,9 +41,13 @@ class RedisParser:
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
         if sender != CLIENT:
             return self._replies.read(cursor)
-        request = self._requests.read(cursor)
+        client = self._requests
+        request = client.read(cursor)
         if request is not None:
-            self._ask(request)
+            if self._wanted or client.command.role is not _NONE:
+                self._ask(request)
+            else:
+                self._replies.asked += 1
         return request
 
     def gap(self, _sender: int, _size: int) -> bool:

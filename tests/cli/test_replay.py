@@ -17,7 +17,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from clovisor_py.cli.replay import COMMAND
-from tests.support.captures import conversation, ethernet, pcap, pcapng
+from tests.support.captures import REQUEST, RESPONSE, conversation, ethernet, pcap, pcapng
 from tests.support.segments import EPOCH
 from tests.support.trace import CLOVISOR
 
@@ -147,10 +147,20 @@ def test_a_parser_that_crashes_is_said_and_not_quoted(run, capture, tmp_path):
     plugin.write_text(re.sub(r"    def parse\(self", crash, text) + "\nimport dataclasses\n" + HEEDED)
     arguments = [capture, "--plugin", str(plugin), "--hint", "8080=bad", "-o", "json"]
     status, out, err = run(*arguments)
-    assert (status, json.loads(out)["resource"]) == (0, "bad parser failed: KeyError")
+    assert (status, json.loads(out)["resource"]) == (1, "bad parser failed: KeyError")
+    assert err.splitlines()[-1].startswith("clovisor: the bad parser failed: what it could not read is shown as tcp; report it")
+    assert run(*arguments, "-q")[2].startswith("clovisor: the bad parser failed")
     assert re.search(r"  bad parser crashed × 1: KeyError at bad\.py:\d+ \(clovisor -v quotes it\)", err)
     assert "secret" not in out + err
     assert re.search(r"KeyError at bad\.py:\d+: 'secret'", run(*arguments, "--redact", "off")[2])
+
+
+def test_a_parser_that_never_comes_to_an_end_is_said(run, capture, tmp_path):
+    text = (Path(__file__).parents[1] / "examples" / "greeting.py").read_text()
+    text = text.replace("        size = cursor.find(", "        return None\n        size = cursor.find(")
+    (tmp_path / "bad.py").write_text(text + "\nimport dataclasses\n" + HEEDED)
+    _, out, err = run(capture, "--plugin", str(tmp_path / "bad.py"), "--hint", "8080=bad", "-o", "json")
+    assert out == "" and f"  bytes of messages that never came to an end {len(REQUEST) + len(RESPONSE)}" in err
 
 
 HEEDED = """

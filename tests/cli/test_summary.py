@@ -94,6 +94,13 @@ def test_what_did_not_arrive_is_a_sentence_with_its_reason() -> None:
     ]
 
 
+def test_a_parser_that_failed_is_a_sentence_each_whatever_it_was_and_however_often() -> None:
+    crashes = {Crash("redis", "KeyError", "redis.py:42", "secret"): 3, Crash("redis", "ValueError", "", ""): 1, FURTHER: 9}
+    (said,) = _summary.crashed(crashes)
+    assert said.startswith("the redis parser failed: ") and said.endswith(".") and "secret" not in said
+    assert _summary.crashed({}) == []
+
+
 def test_a_parser_that_crashed_is_told_with_its_place_and_quoted_only_when_asked() -> None:
     crashes = {Crash("redis", "KeyError", "redis.py:42", "b'secret'"): 3, FURTHER: 1}
     assert "  redis parser crashed × 3: KeyError at redis.py:42 (clovisor -v quotes it)" in _summary.lines(

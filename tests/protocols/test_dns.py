@@ -411,10 +411,9 @@ def test_datagrams_are_recognised(data: bytes) -> None:
     "data",
     [
         b"",
-        header(1, 0x8181),
+        header(1, 0x0100),
+        bytes(12),
         header(0, 0x8400, 0, 1) + record(PTR, b"\1x", name("local")) + b"x",
-        header(1, 0x0110, 1) + b"\x20" + b"CK" + b"A" * 30 + b"\0\0\x21\0\1",
-        header(1, 0x0110, 1) + b"\x20" + b"FHEPFCELEHFCEPFFFACACACACACACABM" + b"\0\0\x20\0\1",
         b"\x17\x00\x03\x2a" + bytes(44),
         b"\x00\x01\x00\x08\x21\x12\xa4\x42" + bytes(20),
         b"\xc3\0\0\0\1\x08" + bytes(1200),
@@ -423,6 +422,33 @@ def test_datagrams_are_recognised(data: bytes) -> None:
 def test_other_datagrams_are_not(data: bytes) -> None:
     assert PROTOCOL.recognise_datagram is not None
     assert PROTOCOL.recognise_datagram(data) is Evidence.NO
+
+
+INVERSE = header(7, 0x0900, 0, 1) + name("192.0.2.4") + b"\0\1\0\1" + bytes(6)
+NETBIOS = header(1, 0x0110, 1) + b"\x20" + b"CK" + b"A" * 30 + b"\0\0\x21\0\1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header(1, 0x8181),
+        INVERSE,
+        NETBIOS,
+        header(1, 0x0110, 1) + b"\x20" + b"FHEPFCELEHFCEPFFFACACACACACACABM" + b"\0\0\x20\0\1",
+    ],
+)
+def test_what_only_a_name_server_is_asked_so_is_left_to_its_port(data: bytes) -> None:
+    assert PROTOCOL.recognise_datagram is not None
+    assert PROTOCOL.recognise_datagram(data) is Evidence.MORE
+    assert PROTOCOL.recognise_datagram(data + b"x") is not Evidence.REQUEST
+    assert PROTOCOL.recognise(tcp(data)) is Evidence.NO
+
+
+def test_an_inverse_query_is_paired_with_an_answer_that_repeats_nothing() -> None:
+    out = run(PROTOCOL, [(CLIENT, INVERSE), (SERVER, header(7, 0x8984))], UDP)
+    (asked,), (told,) = out.of(CLIENT), out.of(SERVER)
+    assert (asked.kind, asked.operation, told.kind, told.status) == (Kind.REQUEST, "IQUERY", Kind.RESPONSE, "NOTIMP")
+    assert asked.correlation == told.correlation
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from tests.protocols.test_dns import (
     AXFR,
     CNAME,
     EDNS,
+    INVERSE,
     MULTICAST,
+    NETBIOS,
     RESPONSE,
     SHOP,
     A,
@@ -80,6 +82,14 @@ def test_a_datagram_of_something_else_harms_nothing() -> None:
     talk = udp().client(query(1, A, "lab")).client(bad).client(b"short").server(bad).server(answer(1, A, "lab"))
     (found,) = sessions(talk)
     assert (found.resource, found.status) == ("lab", "NOERROR")
+
+
+def test_what_names_no_protocol_is_dns_where_a_name_server_is_asked() -> None:
+    for asked in (INVERSE, NETBIOS):
+        (found,) = sessions(udp().client(asked).server(header(7 if asked is INVERSE else 1, 0x8984)))
+        assert (found.status, found.outcome) == ("NOTIMP", Outcome.ERROR)
+        elsewhere = Conversation(udp=True, server_port=137, pod_is_client=True).client(asked).server(asked)
+        assert [s.protocol for s in sessions(elsewhere) if s.protocol == "dns"] == []
 
 
 def test_a_transfer_over_tcp_lasts_until_its_last_record() -> None:

@@ -115,7 +115,7 @@ def test_a_unary_call_in_full() -> None:
         protocol="grpc",
     )
     assert sent_part == Message(Kind.PART, correlation=1)
-    begun, _, answer = out.of(SERVER)
+    begun, answer = out.of(SERVER)
     assert (begun.status, begun.protocol, begun.attributes["http.response.status_code"]) == ("", "grpc", 200)
     assert answer == Message(
         kind=Kind.RESPONSE,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, PROPAGATION_HEADERS, SERVER, Kind, Message
 from clovisor_py.protocols import _http_head as head
+from clovisor_py.protocols import _http_target as target
 from clovisor_py.protocols import http
 from clovisor_py.protocols._api import Evidence
 from clovisor_py.protocols._cursor import Cursor
@@ -421,6 +422,64 @@ def test_lines_that_break_the_grammar_and_are_answered_all_the_same(line: bytes,
     assert PROTOCOL.recognise(line + b"\r\n") is Evidence.REQUEST
 
 
+@pytest.mark.parametrize("method", [b"GET", b"CONNECT", b"PURGE"])
+@pytest.mark.parametrize(
+    "path",
+    [b"/a", b"/", b"//h/a", b"/a;p=1/b", b"/u@h", b"/a#f", b"/a%20b", "/ä".encode(), b"/\xff", b"*", b"a", b"/" + b"a" * 3000],
+)
+@pytest.mark.parametrize("rest", [b"", b"?q=1", b"?", b"?a#b;c@d", b"#f"])
+def test_the_usual_line_is_read_as_any_other(method: bytes, path: bytes, rest: bytes) -> None:
+    for end in (b" HTTP/1.1\r", b" HTTP/1.0\r", b" HTTP/1.1"):
+        line = method + b" " + path + rest + end
+        assert target.read_line(target.SHOW_PATHS, line) == target._read_unusual(target.SHOW_PATHS, line + b"\n")
+
+
+@pytest.mark.parametrize(
+    "line", [b"GETH / TTP/1.1", b" / GETHTTP/1.1", b"GETHTTP/1.1 / ", b"GET /\x01 HTTP/1.1", b"GET / HTTP/1.1\r"]
+)
+def test_words_that_only_look_usual_are_no_request_line(line: bytes) -> None:
+    violation(CLIENT, line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("without", [head.NO_BODY, head.UNTIL_CLOSE])
+@pytest.mark.parametrize(
+    "first", [b"", b"Server: x\r\n", b"Content-Length: 7\r\n", b"Content-Length:7\r\n", b"Transfer-Encoding: gzip\r\n"]
+)
+@pytest.mark.parametrize(
+    "second",
+    [
+        b": 7\r\n",
+        b": 7\n",
+        b":7\r\n",
+        b": 7 \r\n",
+        b": 7\r\n 8\r\n",
+        b": 7,7\r\n",
+        b" : 7\r\n",
+        b":  7\r\n",
+        b": +7\r\n",
+        b": 7_0\r\n",
+    ]
+    + [b": " + b"1" * digits + b"\r\n" for digits in (head.MAX_LENGTH_DIGITS, head.MAX_LENGTH_DIGITS + 1)]
+    + [b": \r\n", b"s: 7\r\n", b": 7\r\r\n"],
+)
+def test_the_usual_length_is_read_as_any_other(without: int, first: bytes, second: bytes) -> None:
+    for last in (b"\r\n", b"\n", b"Date: x\r\n\r\n", b"Content-Length: 7\r\n\r\n"):
+        lower = (b"\r\n" + first + b"Content-Length" + second + last).lower()
+        assert head._frame(lower, without) == head._frame_closely(lower, without)
+
+
+def test_a_connection_between_messages_keeps_nothing_of_its_own() -> None:
+    """Ten thousand of them are open at a time."""
+    parser = http.HttpParser(PLAIN)
+    for sender, data in [(CLIENT, GET), (SERVER, CHUNKED + CHUNKS), (CLIENT, POST), (SERVER, OK)] * 2:
+        cursor = Cursor(b"")
+        for end in range(1, len(data) + 1):
+            cursor.data = data[:end]
+            parser.parse(sender, cursor)
+        assert parser._halves is http._BETWEEN
+    assert parser._pending == ""
+
+
 def test_an_odd_version_of_a_response() -> None:
     (message,) = run(PROTOCOL, [(CLIENT, GET), (SERVER, b"HTTP/2.0 500 x\r\nContent-Length: 0\r\n\r\n")]).of(SERVER)
     assert message.status == "500" and message.error
@@ -520,6 +579,29 @@ def test_a_message_that_was_cut_is_incomplete(tail: bytes) -> None:
 def test_half_a_start_line_is_no_message() -> None:
     assert run(PROTOCOL, [(CLIENT, b"GET /half HTT")]).messages == []
     assert run(PROTOCOL, [(SERVER, b"HTTP/1.1 200 OK")]).messages == []
+
+
+@pytest.mark.parametrize(
+    ("line", "resource"),
+    [
+        (b"GET /half HTT", "/half"),
+        (b"GET /half ", "/half"),
+        (b"GET /hal", ""),
+        (b"GET /half?query=secr", "/half"),
+        (b"DELETE / HTTP/1.1\r", "/"),
+        (b"PURGE /half HTT", None),
+        (b"GET http://host/ha", None),
+        (b"CONNECT host:4", None),
+        (b"GE", None),
+    ],
+)
+def test_a_request_line_cut_by_a_gap_tells_its_method_and_path(line: bytes, resource: str | None) -> None:
+    """What a capture of the first bytes of each packet leaves of a request."""
+    out = run(PROTOCOL, [(CLIENT, line), (CLIENT, 300), (SERVER, OK), (CLIENT, GET), (SERVER, OK)])
+    assert [(m.resource, m.incomplete) for m in out.of(CLIENT)[:-1]] == ([] if resource is None else [(resource, True)])
+    assert all("network.protocol.version" not in m.attributes for m in out.of(CLIENT)[:-1])
+    assert "secr" not in str(out.messages)
+    assert out.of(CLIENT)[-1].resource == "/items"
 
 
 def test_a_head_cut_by_a_gap_tells_what_was_seen_of_it() -> None:

@@ -151,3 +151,19 @@ def test_a_violation_behind_frames_of_nobody_is_survived() -> None:
     (session,) = pipeline.feed(talk.segments)
     assert (session.resource, session.status) == ("/items", "200")
     assert (pipeline.ledger.violations, pipeline.ledger.parser_crashes) == (1, 0)
+
+
+@pytest.mark.parametrize("request_block", [ASK, CALL], ids=["plain", "gRPC"])
+def test_sessions_are_the_same_however_the_frames_of_an_answer_arrive(request_block: bytes) -> None:
+    answer = [wire.headers(1, OK), wire.data(1, b"x" * 90), wire.PING, wire.data(3, b"not asked for"), wire.data(1, b"y"), b""]
+    answer[-1] = wire.headers(1, STATUS, end=True) if request_block is CALL else wire.data(1, b"z", end=True)
+    told = []
+    for pieces in ([b"".join(answer)], answer, [b"".join(answer[:2]), b"".join(answer[2:])]):
+        talk = opened().client(wire.headers(1, request_block, end=True))
+        for piece in pieces:
+            talk.server(piece)
+        (session,) = sessions(talk)
+        assert session.request is not None
+        assert session.response is not None
+        told.append((session.status, session.outcome, session.attributes, session.request.bytes, session.response.bytes))
+    assert told[0] == told[1] == told[2]

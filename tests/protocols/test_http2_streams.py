@@ -18,7 +18,7 @@ pytest.importorskip("h2")
 from tests.support import http2 as wire
 from tests.support.http2 import REQUEST_FIELDS, Talk, block, script_of
 
-HEAD = Head(((b":method", b"GET"), (b":path", b"/")), 0)
+HEAD = Head(0, ((b":method", b"GET"), (b":path", b"/")))
 
 
 class Ride:

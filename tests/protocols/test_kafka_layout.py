@@ -107,7 +107,7 @@ def test_recorded_messages_fit(key: int, version: int, asking: bool, data: str) 
 def test_a_recorded_fetch_says_what_it_says() -> None:
     reading = read(*REAL["Fetch 17 > Java client 4.2"][:3], bytes.fromhex(REAL["Fetch 17 > Java client 4.2"][3]))
     assert reading.client == "consumer-jg-2"
-    assert reading.topics == ["PCOJ2UpTSdyLSdTYu3_Adg", "hQgw6B0jSxeZD1qR98empw"]
+    assert reading.topics == ("PCOJ2UpTSdyLSdTYu3_Adg", "hQgw6B0jSxeZD1qR98empw")
     assert reading.partitions == 4
 
 

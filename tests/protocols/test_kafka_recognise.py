@@ -37,6 +37,8 @@ OTHERS = {
     "HTTP/1 response": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\4\0\0\0\0\0",
     "Redis": b"*1\r\n$4\r\nPING\r\n",
+    "ZMTP, its text read as a client id": b"\1\1\xff\0\0\0\0\0\0\2\x1c\0The quick brown fox" + b" jumps over the dog" * 30,
+    "HTTP/2 data, its text read as a client id": b"\0\0\x40\0\0\0\0\0\0\0\0\1" + b"a" * 600,
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40),
     "PostgreSQL start": b"\0\0\0\x54\0\3\0\0user\0postgres\0database\0shop\0application_name\0psql\0client_encoding\0UTF8\0\0",
     "PostgreSQL wants TLS": b"\0\0\0\x08\x04\xd2\x16\x2f",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clovisor_py.protocols import _kafka_records
-from clovisor_py.protocols._kafka_records import COMPRESSED, SEVERAL, Context, Records
+from clovisor_py.protocols._kafka_records import COMPRESSED, SEVERAL, Context, Records, one_batch
 from tests.protocols.test_kafka import CONTEXT, TRACE, batch, old_message, record
 
 CONTROL = 0x20
@@ -135,3 +135,38 @@ def test_any_bytes_come_to_an_end(data: bytes, at: int) -> None:
     records = Records(len(data), Context())
     assert records.walk(data, 0) <= len(data)
     assert records.left == 0
+
+
+ONE = st.builds(
+    batch,
+    *(st.builds(record, st.binary(max_size=200), headers=st.sampled_from(((), CONTEXT, (("n", b""),)))),) * 2,
+    attributes=st.sampled_from((0, GZIP, CONTROL, GZIP | CONTROL)),
+    count=st.sampled_from((0, 1, 2, 500)),
+)
+"""A batch of two records, whatever it says of them."""
+
+
+def damaged(data: bytes, where: int, octet: int) -> bytes:
+    return data[: where % len(data)] + bytes((octet,)) + data[where % len(data) + 1 :]
+
+
+@given(st.lists(st.one_of(ONE, st.builds(damaged, ONE, st.integers(0, 500), st.integers(0, 255))), min_size=1, max_size=3))
+@settings(max_examples=500, deadline=None)
+def test_one_batch_at_hand_is_read_as_any_other(fields: list[bytes]) -> None:
+    quick, slow = Context(), Context()
+    for data in fields:
+        found = one_batch(b"before" + data + b"behind", 6, len(data), quick)
+        records, again = Records(len(data), slow), Records(len(data), quick)
+        assert records.walk(b"before" + data, 6) == len(data) + 6
+        if found < 0:
+            again.walk(b"before" + data, 6)
+            found = again.count
+        assert found == records.count
+        assert (quick.headers, quick.why_not, quick.wanted) == (slow.headers, slow.why_not, slow.wanted)
+
+
+def test_one_batch_is_quick_only_where_it_is_at_hand_and_alone() -> None:
+    one = batch(record(), record())
+    assert one_batch(one, 0, len(one), None) == one_batch(one, 0, len(one), Context()) == 2
+    assert one_batch(one[:-1], 0, len(one), None) == one_batch(one * 2, 0, 2 * len(one), None) == -1
+    assert one_batch(batch(record(headers=CONTEXT)), 0, len(batch(record(headers=CONTEXT))), Context()) == -1

@@ -336,6 +336,60 @@ def test_channels_are_keys() -> None:
     assert message.operation == "message" and "secret" not in repr(message)
 
 
+@pytest.mark.parametrize("setup", [PLAIN, OPEN, STRICT], ids=["default", "off", "strict"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "GET k",
+        "SET k v EX 5",
+        "EXPIRE k 5",
+        "HSET h f v g w",
+        "MSET a 1 b 2",
+        "DEL a b c",
+        "BITOP AND d a b",
+        "SELECT 1",
+        "AUTH p",
+        "AUTH u p",
+        "XACK s g 1",
+        "PING",
+        "ZADD z 1 m",
+        "MIGRATE h 1 k 0 5 AUTH p",
+        "SCAN 0 MATCH x",
+        "INFO all",
+        "NOBODYS w",
+        "ZUNION 2 a b",
+        "EVAL s 1 k v",
+        "CONFIG GET x",
+    ],
+)
+def test_a_small_command_is_read_as_one_that_comes_in_pieces(words: str, setup: Setup) -> None:
+    whole = command(*words.split())
+    (at_once,) = run(PROTOCOL, [(CLIENT, whole)], setup).of(CLIENT)
+    for at in range(1, len(whole)):
+        (in_pieces,) = run(PROTOCOL, [(CLIENT, whole[:at]), (CLIENT, whole[at:])], setup).of(CLIENT)
+        assert in_pieces == at_once
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"*0\r\n",
+        b"*1\r\n$1\r\na\r\n",
+        b"*2\r\n$0\r\n\r\n$-1\r\n",
+        b"*2\r\n:1\r\n$1\r\na\r\n",
+        b"*1\r\n*1\r\n$1\r\na\r\n",
+        b"*-1\r\n",
+    ],
+)
+def test_an_array_at_once_and_in_pieces(reply: bytes) -> None:
+    asked = (CLIENT, commands("LRANGE l 0 -1", "GET k"))
+    whole = reply + b"$1\r\nb\r\n"
+    at_once = run(PROTOCOL, [asked, (SERVER, whole)]).of(SERVER)
+    assert len(at_once) == 2
+    for at in range(1, len(whole)):
+        assert run(PROTOCOL, [asked, (SERVER, whole[:at]), (SERVER, whole[at:])]).of(SERVER) == at_once
+
+
 def test_what_is_long_is_cut() -> None:
     message = asked(command("SET", "k" * 5000, "v"))
     assert message.resource == "k" * 256 and message.attributes["db.query.text"] == f"SET {'k' * 256} ?"

@@ -38,6 +38,7 @@ SAID = {
     b"+OK\r\n+OK\r\n": MORE,
     b"+OK\r\n$1\r\na\r\n": RESPONSE,
     b"+PONG\r\n": RESPONSE,
+    b'+OK\r\n+1776.411797 [0 127.0.0.1:5000] "set" "seen" "1"\r\n': RESPONSE,
     b"-NOAUTH Authentication required.\r\n": RESPONSE,
     b"-ERR unknown command 'foo', with args beginning with: \r\n": RESPONSE,
     b"%1\r\n$6\r\nserver\r\n$5\r\nredis\r\n": RESPONSE,
@@ -47,11 +48,15 @@ SAID = {
     b"SET a b\n*1\r\n$4\r\nPING\r\n": MORE,
     b"SET sanity_check you_are_sane\r\n": MORE,
     b"PING\r\n": MORE,
+    b"PING\r\nPING\r\nPING\n\n\n\n": MORE,
+    b"\r\n\r\nPING\r\nHSET a b c\r\n": MORE,
+    b"\r\nHSET a b c\r\n\r\n": REQUEST,
 }
 FOREIGN = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\r\n\r\nSUBSCRIBE sip:a@b SIP/2.0\r\n\r\n",
     b"SUBSCRIBE sip:a@b SIP/2.0\r\nVia: x\r\n",
     b"SUBSCRIBE\nid:0\ndestination:/queue/foo\n\n\x00",
     b'INFO {"server_id":"NDZ","version":"2.9"}\r\n',

@@ -350,6 +350,14 @@ def test_a_hello_that_was_cut_tells_its_front() -> None:
     assert run(PROTOCOL, [(CLIENT, whole[:80])]).of(CLIENT)[0].resource == "shop.example"
 
 
+def test_a_hello_is_recognised_whatever_records_it_is_cut_into() -> None:
+    for size in range(1, 12):
+        pieces = b"".join(record(22, NAMED[at : at + size]) for at in range(0, len(NAMED), size))
+        assert PROTOCOL.recognise(pieces[:200]) is Evidence.REQUEST
+        assert run(PROTOCOL, [(CLIENT, pieces)]).of(CLIENT)[0].resource == "shop.example"
+        assert all(PROTOCOL.recognise(pieces[:end]) is not Evidence.NO for end in range(1, 60))
+
+
 def test_drafts_and_ssl_3() -> None:
     draft = message(2, b"\x7f\x12" + bytes(32) + b"\x13\2" + sized(extension(41, b"\0\0")))
     start = (CLIENT, record(22, NAMED))
