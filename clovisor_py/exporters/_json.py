@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from clovisor_py.model.message import AttributeValue
-from clovisor_py.model.session import Outcome, Session, TraceContext, rfc3339
+from clovisor_py.model.session import Outcome, Session, Side, TraceContext, rfc3339
 from clovisor_py.model.workload import Endpoint, Workload
 
 CONNECTIONS: Final = 512
@@ -33,7 +33,7 @@ SECOND_NS: Final = 1_000_000_000
 _LAST_NS: Final = 2 * SECOND_NS - 1
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_OK: Final = Outcome.OK
+_OK, _SERVER = Outcome.OK, Side.SERVER
 _OUTCOMES: Final = {outcome: outcome.value for outcome in Outcome}
 _WHOLE: Final = '{"truncated":false,"gap_bytes":0,"mid_stream":false}'
 
@@ -60,7 +60,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._known: dict[int, _Connection] = {}
-        """By the identity of its client: hashing all that tells connections apart would take 2 µs."""
+        """By `_key`, which is the identity of its client: hashing all that tells connections apart would take 2 µs."""
         self._before_ns, self._second = 0, ""
         """The latest second, up to the point; and when the one before began: since then, each moment of the latest is a `1` and
         the nine digits of its nanoseconds."""
@@ -94,7 +94,7 @@ class Writer:
         except (orjson.JSONEncodeError, UnicodeDecodeError):  # a lone surrogate, an integer of more than 64 bits; a letter
             return _slow(session)
         client = session.client
-        known = self._known.get(id(client))
+        known = self._known.get(id(client) if session.side is _SERVER else ~id(client))  # `_key`, without a call
         if (
             known is None or known.client is not client or known.server is not session.server
             or known.client_workload is not session.client_workload or known.server_workload is not session.server_workload
@@ -123,8 +123,13 @@ class Writer:
         """The connection's pieces, remembered from now on."""
         if len(self._known) >= CONNECTIONS:
             self._known.clear()
-        known = self._known[id(session.client)] = _Connection(session)
+        known = self._known[_key(session)] = _Connection(session)
         return known
+
+
+def _key(session: Session) -> int:
+    """Both ends of a call may name the same client, and take turns: each side has its own pieces."""
+    return id(session.client) if session.side is _SERVER else ~id(session.client)
 
 
 def _end(end: Endpoint, workload: Workload | None) -> str:

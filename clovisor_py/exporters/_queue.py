@@ -29,7 +29,8 @@ LIST: Final = ord("[")
 
 def weights(sessions: Iterable[Session]) -> list[int]:
     """About how many bytes of memory each takes: orjson tells what its attributes are as JSON in half the time that looking at
-    each of them takes. Where that has no list: the texts in a list may be many, and short.
+    each of them takes. Where that has no list, whose texts may be many, and short; and only ASCII: one letter that is not may
+    make all of a text take four bytes each.
     """
     out, dumps = [], orjson.dumps
     for session in sessions:
@@ -38,7 +39,7 @@ def weights(sessions: Iterable[Session]) -> list[int]:
         except orjson.JSONEncodeError:
             out.append(_weight(session))
         else:
-            out.append(_weight(session) if LIST in text else FIXED_BYTES + len(text))
+            out.append(FIXED_BYTES + len(text) if LIST not in text and text.isascii() else _weight(session))
     return out
 
 

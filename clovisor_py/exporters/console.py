@@ -37,7 +37,7 @@ REMEMBERED: Final = 4096
 
 
 class ConsoleSink:
-    """Writes to `stream`, and flushes it with every batch; `form` is one of FORMATS.
+    """Writes to `stream`, and flushes it with every TOGETHER lines; `form` is one of FORMATS.
 
     `today`: the day that goes without saying, `2026-01-02`; "": none does.
     """
@@ -53,35 +53,50 @@ class ConsoleSink:
         self._coming = today
         """Of the last line that is being written."""
         self._shown: dict[tuple[str, int, int], None] = {}
+        self._batch: Sequence[Session] | None = None
+        """The one that is being written; kept, so that another attempt at it is known."""
+        self._told = Delivery(0)
+        """What becomes of it."""
+        self._waiting: list[str] = []
+        """Its lines that the stream has not taken yet."""
 
     def export(self, sessions: Sequence[Session]) -> Delivery:
-        """Raises SinkGone where nobody reads the stream any more, ExportFailed where it takes nothing now (a full disk)."""
-        dropped: dict[str, int] = {}
-        fault = ""
-        if self._json is not None:
-            lines, dropped, fault = self._json.lines(sessions)
-        else:
-            lines = self._lines([session for session in sessions if not self._repeated(session)])
-        told = Delivery(len(sessions) - sum(dropped.values()), dropped, fault)
-        if not lines:
-            return told
+        """Raises SinkGone where nobody reads the stream any more, ExportFailed where it takes nothing now (a full disk).
+
+        Given the same sequence again, goes on with the rest.
+        """
+        if self._batch is not sessions:
+            self._begin(sessions)
         try:
-            for begin in range(0, len(lines), TOGETHER):
-                self._stream.write(self._encodable("\n".join([*lines[begin : begin + TOGETHER], ""])))
-            self._stream.flush()
+            self._stream.flush()  # what it took at the last attempt, and could not pass on
+            while part := self._waiting[:TOGETHER]:
+                self._stream.write(self._encodable("\n".join([*part, ""])))
+                del self._waiting[:TOGETHER]
+                self._headed = True
+                self._stream.flush()
         except (OSError, ValueError) as error:
             if isinstance(error, ConnectionError) or self._stream.closed:
                 raise SinkGone("nobody reads the console any more; start again with its output open.") from error
             raise ExportFailed(f"cannot write to the console ({error}); start again with its output open.") from error
-        self._headed = True
+        self._batch = None
         self._day = self._coming
-        return told
+        return self._told
+
+    def _begin(self, sessions: Sequence[Session]) -> None:
+        """A new batch: which calls were shown, and how each reads, is asked once, however often it is tried."""
+        dropped: dict[str, int] = {}
+        fault = ""
+        if self._json is not None:
+            self._waiting, dropped, fault = self._json.lines(sessions)
+        else:
+            self._waiting = self._lines([session for session in sessions if not self._repeated(session)])
+        self._batch, self._told = sessions, Delivery(len(sessions) - sum(dropped.values()), dropped, fault)
 
     def close(self) -> None:
         """Nothing to do: the stream belongs to whoever opened it, and every batch was flushed."""
 
     def _lines(self, sessions: Sequence[Session]) -> list[str]:
-        """The header once, the date where it is another. `_day` follows when they are written: a batch may be tried again."""
+        """The header once, the date where it is another. `_day` follows when they are written: a batch may be given up."""
         screen, day = self._screen, self._day
         lines = [] if self._headed or not sessions else [header_line(screen)]
         for session in sessions:

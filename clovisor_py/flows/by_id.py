@@ -140,7 +140,7 @@ class ById(Pairing):
             if request.start_ns <= self._hidden_ns:
                 self.not_seen(request, fresh, now_ns)
             elif begun is not None:
-                begun.incomplete = True
+                begun.incomplete, begun.end_ns = True, max(begun.end_ns, now_ns)
                 self.answered(request, begun, fresh, Outcome.TIMEOUT)
             else:
                 self.unanswered(request, fresh, Outcome.TIMEOUT, now_ns, {})

@@ -85,7 +85,7 @@ class Deadlines:
         if flow.pairing.oldest_ns and self._overdue_ns(flow) <= now_ns:
             assert flow.readers is not None
             if flow.pairing.in_order:
-                flow.readers[flow.server].stall()
+                flow.readers[flow.server].stall(now_ns)
             flow.pairing.expire(now_ns - self._timeout_ns, now_ns)
 
     def spent(self, flow: Flow, now_ns: int) -> bool:

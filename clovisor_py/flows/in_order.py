@@ -67,6 +67,7 @@ class InOrder(Pairing):
             self._answering_ns = message.end_ns
         elif waiting:
             waiting.append((message, fresh))
+            self._make_room(message.start_ns)
         else:
             self.silent(message, fresh)
 
@@ -84,10 +85,14 @@ class InOrder(Pairing):
         waiting = self._waiting = self._waiting or []
         waiting.append((message, fresh))
         self._waits(message)
-        if len(waiting) > MAX_PENDING:
+        self._make_room(message.start_ns)
+
+    def _make_room(self, now_ns: int) -> None:
+        """Whether they wait for answers or behind one that does: where there are too many, the oldest goes."""
+        if len(self._waiting) > MAX_PENDING:
             self._abandoned += 1
             self._ledger.pending_evicted += 1
-            self.not_seen(*waiting.pop(0), message.start_ns)
+            self.not_seen(*self._waiting.pop(0), now_ns)
             self._pass_silent()
 
     def _answer(self, message: Message, fresh: bool, turn_age_ns: int, broken: Outcome | None) -> None:

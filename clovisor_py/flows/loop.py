@@ -35,6 +35,7 @@ SKIP_WORTH: Final = 64 * 1024
 READING: Final = 0
 BLIND: Final = 1
 SEEKING: Final = 2
+STALLED: Final = 3
 
 
 class GivenUp(ClovisorError):

@@ -4,13 +4,14 @@ Bytes come in through `run` (see `loop`), `step` or `read`, and what nobody saw 
 say that no more will come of a turn or of the direction.
 
 A reader is READING, or BLIND (unseen bytes hid where messages begin; only counts, until the turn is over), or SEEKING (a
-new turn: the parser is asked where in its bytes a message begins).
+new turn: the parser is asked where in its bytes a message begins), or STALLED (the rest of a message is still to come that was
+told already: it is BLIND from the next byte on, whoever speaks before that).
 """
 
 from __future__ import annotations
 
 from clovisor_py.errors import ProtocolError
-from clovisor_py.flows.loop import BLIND, READING, SEEKING, Loop
+from clovisor_py.flows.loop import BLIND, READING, SEEKING, STALLED, Loop
 from clovisor_py.model.session import Outcome
 from clovisor_py.protocols._api import Parser
 
@@ -51,6 +52,8 @@ class Reader(Loop):
         base = self.end
         self._origin = seq - base
         self.end += len(data)
+        if self.state == STALLED:
+            self._go_on_blind(base, time_ns)
         if self.state == BLIND:
             self.open.latest_ns = max(self.open.latest_ns, time_ns)
             return
@@ -58,6 +61,7 @@ class Reader(Loop):
             self.open.only_mark(base, time_ns)
             self._age_ns = turn_age_ns
             self._seek(data)
+            self._rest()
             return
         skipped = min(self.skip, len(data))
         if skipped:
@@ -80,6 +84,8 @@ class Reader(Loop):
         """Take `size` bytes that will never be seen, lost or left out on purpose."""
         self._wake()
         self._origin = seq - self.end
+        if self.state == STALLED:
+            self._go_on_blind(self.end, time_ns)
         if self.state == SEEKING:
             self._miss(self.end, time_ns)
             self.end += size
@@ -100,6 +106,8 @@ class Reader(Loop):
 
     def over(self, now_ns: int) -> None:
         """The other direction speaks: this turn is over, and with it what could not be seen of it."""
+        if self.state == STALLED:
+            return
         self._lose(now_ns)
         self._missed = False
         self.state = SEEKING
@@ -110,11 +118,21 @@ class Reader(Loop):
         if alone:
             self.state = SEEKING
 
-    def stall(self) -> None:
-        """The open message does not go on: what is known of it is told now, and the rest of its turn is passed over."""
+    def stall(self, now_ns: int) -> None:
+        """The open message does not go on: what is known of it is told now, and the rest of its turn is passed over.
+
+        Also where the other direction speaks before that comes: it would be taken for the answer to what that says.
+        """
         if self.state == READING and self.open.start_ns:
+            self.open.latest_ns = max(self.open.latest_ns, now_ns)  # so long somebody has waited for its end
             self._end(Outcome.TIMEOUT)
             self._blind()
+            self.state = STALLED
+
+    def _go_on_blind(self, offset: int, time_ns: int) -> None:
+        """What stalled goes on; where it ends nobody can see, but it is over when it falls silent."""
+        self.state = BLIND
+        self.open.begin(offset, time_ns)
 
     def blindfold(self, time_ns: int) -> None:
         """Read no more of this turn: whom it answers is not known."""
@@ -191,6 +209,8 @@ class Reader(Loop):
             message = None
         gap = self.open.gap
         if message is not None:
+            if broken is Outcome.TIMEOUT:
+                message.incomplete = True  # also one that ends with its connection: that has not ended
             self._complete(message, self.end, broken if message.incomplete else None)
             gap = 0
         else:

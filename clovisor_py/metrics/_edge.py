@@ -28,6 +28,8 @@ SIZE_BITS: Final = 65
 
 EdgeKey = tuple[str, str, str, str, str, Side]
 REST: Final = Operation(OTHER, "", "")
+_NO_SIZES: Final = [0] * SIZE_BITS
+"""Of edges of whose sizes nobody asks; never written to."""
 
 
 class Row:
@@ -55,7 +57,7 @@ class Row:
 class Edge:
     """Calls from `client` to `server` in `protocol`, seen at `side`; names are titles of workloads, or addresses.
 
-    With `by_operation` False all of them are counted in one row, `only`, and none is an example.
+    With `by_operation` False all of them are counted in one row, `only`, none is an example, and nobody asks for sizes.
     """
 
     __slots__ = (
@@ -95,8 +97,8 @@ class Edge:
         self.slowest: Session | None = None
         self.checked = 0
         """Sessions when `Red` looked last for edges on which nothing happens any more."""
-        self.request_sizes = [0] * SIZE_BITS
-        self.response_sizes = [0] * SIZE_BITS
+        self.request_sizes = [0] * SIZE_BITS if by_operation else _NO_SIZES
+        self.response_sizes = [0] * SIZE_BITS if by_operation else _NO_SIZES
         """Messages by the number of bits of their size on the wire, bytes."""
 
     @property

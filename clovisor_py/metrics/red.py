@@ -51,8 +51,8 @@ class Red:
     """The edges. Written by one thread; any other may read meanwhile.
 
     `addresses`: an end without a name is called by its address, for a human to read; else it is UNKNOWN, as a metric's label
-    has to be. `by_operation`: False where nobody asks for operations and examples (a summary tells of edges): an edge has one
-    row then, which saves half of what `add` costs.
+    has to be. `by_operation`: False where nobody asks for operations, sizes and examples (a summary): an edge has
+    one row then, which saves two thirds of what `add` costs.
     """
 
     __slots__ = (
@@ -108,15 +108,15 @@ class Red:
             row = rows.get((session.operation, session.resource, session.status))
             if row is None or ended or broken:
                 row = self._row(edge, session)
+            if request is not None:
+                size = request[1]  # bytes; by name it is read more slowly
+                row.sent += size
+                edge.request_sizes[size.bit_length()] += 1
+            if response is not None:
+                size = response[1]
+                row.received += size
+                edge.response_sizes[size.bit_length()] += 1
         row.calls += 1
-        if request is not None:
-            size = request[1]  # bytes; by name it is read more slowly
-            row.sent += size
-            edge.request_sizes[size.bit_length()] += 1
-        if response is not None:
-            size = response[1]
-            row.received += size
-            edge.response_sizes[size.bit_length()] += 1
         if ended or outcome is _ONE_WAY:
             return
         status = session.word if broken else session.status or outcome.value

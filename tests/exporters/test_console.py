@@ -128,6 +128,50 @@ def test_a_batch_that_is_tried_again_tells_its_date_again():
     assert TODAY in sink._stream.getvalue().splitlines()
 
 
+class FullOnce(io.StringIO):
+    """Takes so many writes, and none once."""
+
+    def __init__(self, takes):
+        super().__init__()
+        self._takes = takes
+
+    def write(self, text):
+        self._takes -= 1
+        if self._takes == -1:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("form", console.FORMATS)
+@pytest.mark.parametrize("takes", [0, 2])
+def test_a_batch_that_is_tried_again_goes_on_with_the_rest(takes, form):
+    stream = FullOnce(takes)
+    sink = sink_of(stream, form, wide=form == "wide")
+    sessions = [session(resource=f"/{i:04}", peer_traced=True, seq=i + 1) for i in range(3 * TOGETHER)]
+    with pytest.raises(ExportFailed):
+        sink.export(sessions)
+    assert sink.export(sessions) == Delivery(3 * TOGETHER)
+    written = stream.getvalue().splitlines()[form != "json" :]
+    assert [f"/{i:04}" in line for i, line in enumerate(written)] == [True] * (3 * TOGETHER)
+
+
+def test_what_the_stream_took_and_could_not_pass_on_is_not_written_twice():
+    class Slow(io.StringIO):
+        stuck = True
+
+        def flush(self):
+            if self.stuck and self.getvalue():
+                raise OSError(28, "No space left on device")
+
+    stream, sessions = Slow(), [session()]
+    sink = sink_of(stream, "json")
+    with pytest.raises(ExportFailed):
+        sink.export(sessions)
+    stream.stuck = False
+    assert sink.export(sessions) == Delivery(1)
+    assert len(stream.getvalue().splitlines()) == 1
+
+
 def test_an_old_encoding_gets_question_marks_in_the_same_columns():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")

@@ -62,6 +62,15 @@ def test_connections_are_remembered_up_to_a_limit():
     assert len(writer._known) <= CONNECTIONS
 
 
+def test_both_ends_of_a_call_name_one_client_and_neither_makes_the_other_forgotten():
+    writer, client = Writer(), Endpoint("10.0.0.9", 1)
+    ends = [session(client=client, side=side) for side in Side]
+    lines = [writer.line(one) for one in ends]
+    known = list(writer._known.values())
+    assert [writer.line(one) for one in ends] == lines
+    assert list(writer._known.values()) == known and len(known) == 2
+
+
 def test_what_is_not_ordinary_has_the_same_fields():
     for changes in (
         {"request": None, "ttfb_ns": None},

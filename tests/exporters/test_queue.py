@@ -57,6 +57,11 @@ def test_long_texts_weigh_and_what_a_plugin_made_of_them_does_no_harm():
         assert 200_000 < weights([session(attributes=texts | odd)])[0] < 210_000
 
 
+def test_a_text_weighs_what_its_widest_letter_makes_of_it():
+    text = "x" * 100_000 + "\N{GRINNING FACE}"
+    assert weights([session(attributes={"text": text})])[0] > getsizeof(text)
+
+
 def test_many_short_texts_weigh_too():
     texts = [chr(256 + number) for number in range(1000)]
     assert 60_000 < weights([session(attributes={"list": texts})])[0] < 120_000

@@ -70,6 +70,17 @@ def test_pending_requests_are_bounded(bench):
     assert len(list(bench.pairing.drain())) == MAX_PENDING
 
 
+def test_what_waits_behind_a_request_that_nobody_answers_is_bounded_too():
+    bench = Bench(InOrder)
+    bench.ask(1)
+    for number in range(MAX_PENDING):
+        bench.pairing.take(Message(Kind.SILENT, start_ns=number + 2, end_ns=number + 2), CLIENT)
+    assert bench.ledger.pending_evicted == 1 and bench.pairing.oldest_ns == 0
+    assert len(bench.sessions) == MAX_PENDING + 1
+    bench.answer(MAX_PENDING + 9)
+    assert bench.ledger.late_responses == 1
+
+
 def test_a_request_is_told_of_at_its_head_and_becomes_a_session_whatever_comes(bench):
     heard = []
     bench = Bench(type(bench.pairing), begun=lambda *told: heard.append(told))
@@ -215,6 +226,18 @@ def test_what_passed_unseen_by_id_was_not_cut_short_by_the_connection():
     bench.pairing.close(Outcome.CLOSED, 30)
     assert [s.truncated for s in bench.sessions] == [True, True, False]
     assert bench.told == [(11, 1, "ok"), (10, 20, "ok"), (20, 10, "closed")]
+
+
+def test_an_answer_by_id_that_does_not_end_lasts_until_somebody_gives_up():
+    bench = Bench(ById)
+    bench.ask(10, key=1)
+    bench.pairing.take(Message(Kind.PART, status="fine", correlation=1, start_ns=12, end_ns=12), SERVER)
+    bench.pairing.expire(20, 50)
+    [one] = bench.sessions
+    assert (one.status, one.truncated, one.ttfb_ns) == ("fine", True, 2)
+    assert bench.told == [(10, 40, "timeout")]
+    bench.answer(60, key=1)
+    assert bench.told == [] and bench.ledger.late_responses == 1
 
 
 def test_an_interim_response_keeps_its_request_alive():

@@ -73,6 +73,14 @@ def test_a_body_to_the_end_of_the_connection():
     assert rows([session]) == [("GET", "/greet", "200", "ok")] and session.response.bytes == 25 and not session.truncated
 
 
+def test_a_body_to_the_end_of_a_connection_that_stalls_is_not_whole():
+    talk = Conversation().handshake().client(GET).server("HTTP/1.0 200 OK\r\n\r\nabc")
+    engine = Pipeline(protocols=PROTOCOLS)
+    engine.feed(talk.segments)
+    (stalled,) = engine.tick(talk.now + 60 * SECOND)
+    assert rows([stalled]) == [("GET", "/greet", "200", "timeout")] and stalled.truncated
+
+
 def test_interim_responses_do_not_answer():
     head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     talk = Conversation().handshake().client(head)
@@ -271,6 +279,7 @@ def test_an_answer_that_stalls_tells_its_status():
     (stalled,) = engine.tick(talk.now + 60 * SECOND)
     assert rows([stalled]) == [("GET", "/greet", "200", "timeout")]
     assert stalled.truncated and stalled.response is not None
+    assert stalled.start_ns + stalled.duration_ns == talk.now + 60 * SECOND  # so long somebody has waited
     talk.server(bytes(200)).client(GET).server(OK)  # it goes on after all, and so does the connection
     rest = [segment._replace(time_ns=segment.time_ns + 61 * SECOND) for segment in talk.segments[before:]]
     assert rows(engine.feed(rest)) == [("GET", "/greet", "200", "ok")]

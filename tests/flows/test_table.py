@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clovisor_py.flows.agenda import STALE_SLACK, Agenda
+from clovisor_py.flows.agenda import SLOT_BITS, STALE_SLACK, Agenda
 from clovisor_py.flows.ledger import UNPARSED_PORTS, Ledger
 from clovisor_py.flows.table import LINGER_NS, FlowTable, ip_text
 from clovisor_py.model.session import Side
@@ -50,6 +50,28 @@ def test_the_agenda_keeps_the_earliest_time_of_each():
     agenda.watch(5, "b", 20)
     assert agenda.pop_due(24) == [] and agenda.pop_due(60) == ["b", "a"]
     assert agenda.pop_due(99) == []
+
+
+def test_the_agenda_is_exact_within_a_slot_of_time():
+    agenda, slot = Agenda(), 1 << SLOT_BITS
+    agenda.add("late", 10 * slot + 900)
+    agenda.add("soon", 10 * slot + 800)
+    agenda.add("late", 10 * slot + 850)
+    agenda.add("next", 11 * slot)
+    assert agenda.pop_due(10 * slot + 799) == []
+    assert agenda.pop_due(10 * slot + 800) == ["soon"]
+    assert agenda.pop_due(10 * slot + 849) == []
+    assert agenda.pop_due(11 * slot - 1) == ["late"]
+    assert agenda.pop_due(11 * slot) == ["next"]
+    assert len(agenda) == 0
+
+
+def test_the_agenda_stays_small_where_times_move():
+    agenda = Agenda()
+    for turn in range(3 * STALE_SLACK, 0, -1):
+        agenda.add("flow", turn << SLOT_BITS)
+    assert len(agenda) <= STALE_SLACK + 2
+    assert agenda.pop_due(1 << SLOT_BITS) == ["flow"]
 
 
 def test_the_agenda_forgets():
