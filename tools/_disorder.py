@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from clovisor_py.errors import UsageError
+from clovisor_py.errors import CaptureBroken, UsageError
 from tests.support.disorder import DAMAGES, engine, facts, false_sessions, recut, segments_of
 from tools._fuzz_inputs import captures
 
@@ -49,6 +49,11 @@ def main() -> int:
         files = captures(args.captures)
     except UsageError as error:
         parser.exit(2, f"tools/disorder: {error}\n")
+    for file in files:
+        try:
+            segments_of(file)
+        except CaptureBroken as error:
+            parser.exit(2, f"tools/disorder: {file}: {error}\n")
     changed = 0
     for file in files:
         wrong = same_bytes(file, args.times)

@@ -201,7 +201,7 @@ def run(target: Target, args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # captures may follow options
     try:
         return run(target_of(args.protocol, [args.here / path for path in args.plugin], args.here), args)
     except UsageError as error:

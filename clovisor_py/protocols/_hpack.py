@@ -44,6 +44,8 @@ _ENTRY: Final = 32
 _STATIC: Final[tuple[Field, ...]] = ((None, None), *STATIC)
 _DYNAMIC: Final = len(_STATIC)
 """Index of the newest dynamic entry."""
+_NEWEST: Final = 0x80 + _DYNAMIC
+"""The octet that is a header by that index."""
 _UNKNOWN: Final[Field] = (None, None)
 _RESIZES: Final = 0x1F
 _MASKS: Final = bytes((0x0F,) * 32 + (_RESIZES,) * 32 + (0x3F,) * 64 + (0x7F,) * 128)
@@ -88,15 +90,15 @@ class Decoder(Generic[Read]):
 
     def decode(self, block: bytes) -> Read:
         """What `read` makes of the block. Raises ProtocolError where it is none; the table is of no use then."""
-        known = self._memo.get(block)
-        generation = self._generation
-        if known is not None and known[0] == generation:
-            return known[1]
+        generation, memo = self._generation, self._memo
+        if memo:
+            known = memo.get(block)
+            if known is not None and known[0] == generation:
+                return known[1]
         fields: list[Field] = []
         self._decode(block, fields)
         made = self._read(tuple(fields))
         if self._generation == generation and len(block) <= MAX_MEMO_BYTES:
-            memo = self._memo
             memo[block] = (generation, made)
             if len(memo) > MAX_MEMO:
                 del memo[next(iter(memo))]
@@ -111,13 +113,21 @@ class Decoder(Generic[Read]):
         return self._read(tuple(fields))
 
     def _decode(self, block: bytes, fields: list[Field]) -> None:
-        """Append the headers of a block. One loop, with few calls: this is a third of what HTTP/2 costs."""
-        entries, pos, end = self._entries, 0, len(block)
-        have = len(entries)
+        """Append the headers of a block. One loop, with few calls: this is a fifth of what HTTP/2 costs."""
+        entries, append, pos, end = self._entries, fields.append, 0, len(block)
+        newest = len(entries) - 1 + _NEWEST
         try:
             while pos < end:
                 byte = block[pos]
                 pos += 1
+                if 0x80 < byte < 0xFF:  # nearly all headers are in a table, at an index that this octet names
+                    if byte < _NEWEST:
+                        append(_STATIC[byte & 0x7F])
+                        continue
+                    at = newest - byte
+                    if at >= 0:
+                        append(entries[at])
+                        continue
                 mask = _MASKS[byte]
                 index = byte & mask
                 if index == mask:
@@ -126,13 +136,9 @@ class Decoder(Generic[Read]):
                     if fields:
                         raise ProtocolError("not HPACK: a table that changes its size inside of a block.")
                     self._resize(index)
-                    have = len(entries)
+                    newest = len(entries) - 1 + _NEWEST
                     continue
-                if index < _DYNAMIC:
-                    field = _STATIC[index]
-                else:
-                    back = index - _DYNAMIC + 1
-                    field = entries[-back] if back <= have else self._beyond()
+                field = _STATIC[index] if index < _DYNAMIC else self._entry(index)
                 if byte < 0x80:
                     name = field[0]
                     if not index:
@@ -141,17 +147,20 @@ class Decoder(Generic[Read]):
                     field = (name, value)
                     if byte & 0x40:
                         self._insert(field)
-                        have = len(entries)
+                        newest = len(entries) - 1 + _NEWEST
                 elif not index:
                     raise ProtocolError("not HPACK: an index that names no header.")
-                fields.append(field)
+                append(field)
         except IndexError:
             raise ProtocolError("not HPACK: a header block that ends inside a field.") from None
         if len(fields) > MAX_FIELDS:
             raise ProtocolError(f"not HPACK: more than {MAX_FIELDS} headers in a block.")
 
-    def _beyond(self) -> Field:
-        """What an index names that is beyond all our entries."""
+    def _entry(self, index: int) -> Field:
+        """What an index of the dynamic table names; unknown, where it is beyond all our entries."""
+        back = index - _DYNAMIC + 1
+        if back <= len(self._entries):
+            return self._entries[-back]
         if self._exact:
             raise ProtocolError("not HPACK: an index that names no header.")
         return _UNKNOWN
@@ -160,8 +169,8 @@ class Decoder(Generic[Read]):
         name, value = field
         self._generation += 1
         self._entries.append(field)
-        self._size += len(name or b"") + len(value or b"") + _ENTRY
-        if self._size > self._limit:
+        self._size = size = self._size + len(name or b"") + len(value or b"") + _ENTRY
+        if size > self._limit:
             self._evict()
 
     def _resize(self, limit: int) -> None:
@@ -177,7 +186,8 @@ class Decoder(Generic[Read]):
     def _evict(self) -> None:
         size, limit, entries, oldest = self._size, self._limit, self._entries, 0
         while size > limit:
-            size -= _weight(entries[oldest])
+            name, value = entries[oldest]
+            size -= len(name or b"") + len(value or b"") + _ENTRY
             oldest += 1
         if oldest:
             del entries[:oldest]
@@ -188,10 +198,6 @@ class Decoder(Generic[Read]):
         self._entries.clear()
         self._memo.clear()
         self._size, self._limit, self._exact = 0, limit, exact
-
-
-def _weight(field: Field) -> int:
-    return len(field[0] or b"") + len(field[1] or b"") + _ENTRY
 
 
 def _integer(block: bytes, pos: int, value: int) -> tuple[int, int]:
@@ -283,8 +289,10 @@ def huffman(raw: bytes) -> bytes:
 
     Strings begin alike: paths, dates, and short ones are alike altogether.
     """
-    state, text = _begun(raw[:_BEGINNING])
-    if len(raw) > _BEGINNING:
+    if len(raw) <= _BEGINNING:
+        state, text = _begun(raw)
+    else:
+        state, text = _begun(raw[:_BEGINNING])
         out = [text]
         for octet in raw[_BEGINNING:]:
             state, symbols = state[octet]

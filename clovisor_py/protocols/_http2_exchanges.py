@@ -29,20 +29,29 @@ class Exchanges:
         self._riders = tuple(riders)
         self.streams = Streams()
 
-    def headers(self, sender: int, ident: int, head: Head, flags: int) -> Message | None:
-        """A header block on a stream. Raises ProtocolError where its sender could not have sent it."""
+    def headers(self, sender: int, ident: int, head: Head, flags: int, cursor: Cursor) -> Message | None:
+        """A header block on a stream, up to `cursor`; where it concerns none, that is dropped.
+
+        Raises ProtocolError where its sender could not have sent it.
+        """
         if sender == SERVER:
             if head.asks:
                 raise ProtocolError("not HTTP/2: a server that asks.")
-            return self._answer(ident, head, flags)
-        if head.status:
+            stream = self.streams.answer(ident)
+            if stream is not None:
+                return self._answer(ident, stream, head, flags, cursor)
+        elif head.status:
             raise ProtocolError("not HTTP/2: a client that answers.")
-        if head.asks:
+        elif head.asks:
             return self.ask(ident, head)
-        known = self.streams.get(ident)
-        if head.unknown and (known is None or known.request is None):
-            return self.ask(ident, head)
-        return None if known is None else part(ident)
+        else:
+            stream = self.streams.get(ident)
+            if head.unknown and (stream is None or stream.request is None):
+                return self.ask(ident, head)
+            if stream is not None:
+                return part(ident)
+        cursor.drop()
+        return None
 
     def ask(self, ident: int, head: Head) -> Message:
         """A request: the client's, or one that the server answers before it is asked (a promise)."""
@@ -68,6 +77,7 @@ class Exchanges:
             if stream is not None and stream.request is not None and stream.ride is None:
                 stream.ride = rider.claim_data(stream.request, prefix, size, ends)
                 stream.untold = stream.ride is not None
+                stream.unwanted = [0, 0]
 
     def data(self, sender: int, ident: int, size: int) -> Stream | None:
         """So many bytes of a body are on their way. Answers the stream, if there is one."""
@@ -86,16 +96,18 @@ class Exchanges:
             return message
         return self._finish(ident, stream, _ending(ident, stream), None)
 
-    def with_data(self, cursor: Cursor, ident: int, message: Message) -> Message:
+    def with_data(self, cursor: Cursor, ident: int, stream: Stream, message: Message) -> Message:
         """Take the DATA at hand that follows this part of a response on its stream into the same message.
 
-        To the engine that is the same as a part for each frame, and costs a third. (Not so a request, whose first bytes count.)
+        To the engine that is the same as a part for each frame, and costs a third. (Not so a request, nor a response to what
+        nobody saw: of their first bytes a trace's id is made, at both ends the same.)
         """
-        data, pos, stream = cursor.data, cursor.pos, self.streams.get(ident)
-        if stream is None or stream.untold:
-            return message
-        ride = stream.ride if stream.ride is not None and self.streams.whole(stream, SERVER) else None
+        data, pos, ride = cursor.data, cursor.pos, stream.ride
         last = len(data) - HEADER_SIZE
+        if pos > last or stream.untold or stream.request is None:
+            return message
+        if ride is not None and not self.streams.whole(stream, SERVER):
+            ride = None
         while pos <= last:
             high, low, kind, flags, on = _unpack(data, pos)
             size = high << 8 | low
@@ -105,20 +117,15 @@ class Exchanges:
             stream.sizes[SERVER] += size
             if ride is not None:
                 _show(ride, stream.unwanted, data, pos - size, pos)
-            if flags & END_STREAM:
+            if flags & END_STREAM:  # so it was no part, but the end
                 cursor.pos = pos
-                return self._last(ident, stream, message)
+                if stream.response is not None:
+                    message.status = status = stream.response.status
+                    message.error = status >= "400"
+                message.kind = _RESPONSE
+                return self._finish(ident, stream, message, None)
         cursor.pos = pos
         return message
-
-    def _last(self, ident: int, stream: Stream, message: Message) -> Message:
-        """A part of a response turns out to end it."""
-        response = stream.response
-        if response is not None:
-            message.status = status = response.status
-            message.error = status >= "400"
-        message.kind = _RESPONSE
-        return self._finish(ident, stream, message, None)
 
     def reset(self, ident: int, code: int) -> Message | None:
         """Either side breaks an exchange off; where it is over already, that concerns nobody."""
@@ -131,31 +138,33 @@ class Exchanges:
         stream = self.streams.get(ident)
         return None if stream is None else self._broken_off(ident, stream, "REFUSED_STREAM", True)
 
-    def _answer(self, ident: int, head: Head, flags: int) -> Message | None:
-        stream = self.streams.answer(ident)
-        if stream is None:
-            return None
+    def _answer(self, ident: int, stream: Stream, head: Head, flags: int, cursor: Cursor) -> Message:
         if stream.response is not None or not (head.status or head.unknown):
             stream.unknown += head.unknown
-            return self._finish(ident, stream, _ending(ident, stream), head) if flags & END_STREAM else part(ident)
+            if flags & END_STREAM:
+                return self._finish(ident, stream, _ending(ident, stream), head)
+            return self.with_data(cursor, ident, stream, part(ident))
         message = head.response(ident, flags)
         if message.kind is _INTERIM:
             return message
-        stream.unknown += head.unknown
         stream.response = head
-        if stream.unknown:
-            message.attributes[UNKNOWN_HEADERS] = stream.unknown
-        if stream.ride is None and self._riders:
+        unknown = stream.unknown = stream.unknown + head.unknown
+        if unknown:
+            message.attributes[UNKNOWN_HEADERS] = unknown
+        if stream.ride is None and (unknown or stream.request is None):
             stream.ride = self._claimed(stream, head)
         if stream.ride is not None:
             stream.ride.response(head, message)
-        return self._finish(ident, stream, message, head) if flags & END_STREAM else message
+        if flags & END_STREAM:
+            return self._finish(ident, stream, message, head)
+        return self.with_data(cursor, ident, stream, message)
 
     def _claimed(self, stream: Stream, response: Head | None) -> Ride | None:
         """The ride of the first rider whose stream this is."""
         for rider in self._riders:
             ride = rider.claim(stream.request, response)
             if ride is not None:
+                stream.unwanted = [0, 0]
                 for sender in (CLIENT, SERVER):
                     if stream.sizes[sender] or (sender == CLIENT and stream.request is None):
                         lose(stream, ride, sender)
@@ -178,7 +187,7 @@ class Exchanges:
         if stream.unknown:
             attributes[UNKNOWN_HEADERS] = stream.unknown
         ride = stream.ride
-        if ride is None and trailers is not None and self._riders:
+        if ride is None and trailers is not None and (stream.unknown or stream.request is None):
             ride = self._claimed(stream, trailers)
         if ride is not None:
             if not asked:

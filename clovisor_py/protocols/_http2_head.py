@@ -35,14 +35,18 @@ _PSEUDO: Final = frozenset((b":method", b":path", b":scheme", b":authority"))
 
 _STATUSES: Final = {b"%03d" % code: f"{code:03}" for code in range(1000)}
 """What a status is, on the wire and told."""
-_USUAL_PATH: Final = re.compile(rb"/[^\x00-\x20\x7f?#;@]*")
-"""A path with nothing in it that asks for a closer look."""
+_UNUSUAL: Final = re.compile(rb"[\x00-\x20\x7f?#;@]")
+"""What in a path asks for a closer look."""
+_SLASH: Final = b"/"[0]
+_SHOW_PATHS, _MAX_TEXT, _MAX_METHOD = target.SHOW_PATHS, target.MAX_TEXT, start.MAX_METHOD
+_MAX_KEPT: Final = target.MAX_AUTHORITY + 1
+"""Bytes of an authority that say whether it is too long."""
 
 
 class Head:
     """One header block: the beginning of a message, or its trailers."""
 
-    __slots__ = ("_request", "_show", "asks", "fields", "status", "unknown")
+    __slots__ = ("_asked", "_request", "_show", "asks", "fields", "status", "unknown")
 
     def __init__(self, show: int, fields: Fields) -> None:
         self._show = show
@@ -58,7 +62,10 @@ class Head:
         self.status = _STATUSES.get(known.get(b":status", b""), "")
         """Of a response; empty in trailers, and where it is unknown."""
         self._request: tuple[str, str, Attributes, dict[str, str]] | None = None
-        """Operation, resource, attributes and trace context of all requests with this head, once there was one."""
+        """Operation, resource, attributes and trace context of all requests with this head, from the second one on: most
+        heads have one, and it needs no copy."""
+        self._asked = False
+        """There was one."""
 
     def _unusual(self, fields: Fields) -> dict[bytes, bytes]:
         """Set, and answer, those of a block in which some are unknown, or come twice."""
@@ -77,7 +84,11 @@ class Head:
         """A message that asks this, on that stream."""
         read = self._request
         if read is None:
-            read = self._request = self._read_request()
+            operation, resource, attributes, context = read = self._read_request()
+            if not self._asked:
+                self._asked = True
+                return Message(_REQUEST, operation, resource, "", False, attributes, context, stream)
+            self._request = read
         operation, resource, attributes, context = read
         return Message(_REQUEST, operation, resource, "", False, attributes.copy(), context.copy() if context else {}, stream)
 
@@ -92,16 +103,22 @@ class Head:
         get = fields.get
         authority = get(b":authority") or get(b"host", b"")
         operation, server, common = _asked(
-            get(b":method", b"")[: start.MAX_METHOD],
-            get(b":scheme", b"")[: start.MAX_METHOD],
-            authority[: target.MAX_AUTHORITY + 1],
-            get(b"user-agent", b"")[: target.MAX_TEXT],
+            get(b":method", b"")[:_MAX_METHOD],
+            get(b":scheme", b"")[:_MAX_METHOD],
+            authority[:_MAX_KEPT],
+            get(b"user-agent", b"")[:_MAX_TEXT],
         )
         attributes = common.copy()
-        resource = self._target(attributes, server)
+        path = get(b":path")
+        if path and path[0] == _SLASH and self._show & _SHOW_PATHS and _UNUSUAL.search(path) is None:
+            attributes["url.path"] = resource = path[:_MAX_TEXT].decode("utf-8", "replace")  # `target.text`, without a call
+        else:
+            resource = self._target(attributes, server)
         if self.unknown:
             attributes[UNKNOWN_HEADERS] = self.unknown
-        found = () if _CONTEXT_NAMES.isdisjoint(fields) else _CONTEXT_NAMES.intersection(fields)
+        if _CONTEXT_NAMES.isdisjoint(fields):
+            return operation, resource, attributes, {}
+        found = _CONTEXT_NAMES.intersection(fields)
         return operation, resource, attributes, {_CONTEXT[name]: target.text(fields[name]) for name in found}
 
     def _target(self, attributes: Attributes, server: str) -> str:
@@ -109,9 +126,6 @@ class Head:
         path = self.fields.get(b":path", b"")
         if not path:
             return server if self.fields.get(b":method") == b"CONNECT" else ""
-        if self._show & target.SHOW_PATHS and _USUAL_PATH.fullmatch(path):
-            attributes["url.path"] = said = target.text(path)
-            return said
         try:
             _, resource, told, _ = target.read_line(self._show, b"GET " + path + b" HTTP/1.1\r")
         except ProtocolError:

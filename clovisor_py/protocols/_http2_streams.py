@@ -5,8 +5,8 @@ which sees the headers, the data and the end go by, and writes into the Messages
 protocol above says. It never sees frames, and makes no messages itself.
 
     claim(request, None)              a request's headers are whole: mine?
-    claim(request, response)          they did not say (unknown, or unseen), but now the response's headers, or its trailers,
-                                      are there
+    claim(request, response)          they could not say (some unknown, or all unseen), but now the response's headers, or its
+                                      trailers, are there
     claim_data(request, data, …)      of the request's headers some are unknown, and its body begins: mine?
     ride.request(head, message)       the REQUEST that is about to be returned, or the part of it whose data was claimed
     ride.response(head, message)      the first PART of the response
@@ -67,6 +67,10 @@ class Rider(typing.Protocol):
         """
 
 
+_NO_RIDE: Final[list[int]] = []
+"""Of streams that nobody rides; never written to."""
+
+
 class Stream:
     """One exchange. Pairs are by sender: the client's, the server's."""
 
@@ -80,8 +84,8 @@ class Stream:
         """The request was claimed by its data: its next part has to say so."""
         self.sizes = [0, 0]
         """Bytes of DATA without padding."""
-        self.unwanted = [0, 0]
-        """Bytes to come that the ride can do without."""
+        self.unwanted = _NO_RIDE
+        """Bytes to come that the ride can do without; a pair of its own where there is one."""
         self.unknown = 0 if request is None else request.unknown
         """Headers whose names or values nobody knows."""
         self.epochs = epochs
@@ -104,14 +108,15 @@ class Streams:
 
     def ask(self, ident: int, head: Head) -> Stream:
         """A request begins. The response may have begun before, where directions are seen at different times."""
-        known = self._open.get(ident)
+        streams = self._open
+        known = streams.get(ident)
         if known is not None and known.request is None:
             known.request = head
             known.unknown += head.unknown
             return known
-        stream = self._open[ident] = Stream(head, self.epochs)
-        if len(self._open) > MAX_STREAMS:
-            del self._open[next(iter(self._open))]
+        stream = streams[ident] = Stream(head, self.epochs)
+        if len(streams) > MAX_STREAMS:
+            del streams[next(iter(streams))]
         if ident & 1:
             self._first = self._first or ident
             self._last = max(self._last, ident)

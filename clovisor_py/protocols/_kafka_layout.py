@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from clovisor_py.protocols import _kafka_steps as steps
 from clovisor_py.protocols._kafka_reading import Act, Program, Sink, Step
 from clovisor_py.protocols._kafka_schema import API_VERSIONS, APIS, CONTROLLED_SHUTDOWN
+from clovisor_py.protocols._kafka_usual import usual
 
 _TOKEN = re.compile(r"(\.\.\.|\?\{|[\[{\]}]|[a-z_]+|[0-9]+)(\*?)(?:@([0-9]*)([-+]?)([0-9]*))?")
 _CLOSING = {"[": "]", "{": "}", "?{": "}"}
@@ -80,7 +81,8 @@ def _compile(header: tuple[Step, ...], layout: str, version: int, flexible: bool
     if flexible and tagged_header:
         compiler.tags()
     exact = compiler.structure(parse(layout))
-    return Program(tuple(compiler.steps), exact, compiler.naming, compiler.depth_of_naming)
+    found = tuple(compiler.steps)
+    return Program(found, exact, compiler.naming, compiler.depth_of_naming, usual(found))
 
 
 def parse(layout: str) -> tuple[Field, ...]:
@@ -207,9 +209,9 @@ class _Compiler:
             if not self._sinks:
                 self._add(steps.skip, fields.size)
             elif len(self._sinks) == 1:
-                self._add(steps.take, (fields.size, fields.unpack_from), self._sinks[0])
+                self._add(steps.take, (fields.size, fields.unpack_from, self._format[1:]), self._sinks[0])
             else:
-                self._add(steps.take_several, (fields.size, fields.unpack_from), tuple(self._sinks))
+                self._add(steps.take_several, (fields.size, fields.unpack_from, self._format[1:]), tuple(self._sinks))
             self._format, self._sinks = ">", []
 
     def _add(self, step: Act, operand: object = None, sink: object = None) -> None:

@@ -51,6 +51,10 @@ _VERBS: Final = {
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _CACHED = 256
 _NO_ACKS = 0
+_FETCHING: Final = frozenset((FETCH, SHARE_FETCH))
+_REQUEST: Final = Kind.REQUEST  # looking up a member costs more than a call
+_RESPONSE: Final = Kind.RESPONSE
+_ONE_WAY: Final = Kind.ONE_WAY
 
 
 class Call:
@@ -74,10 +78,11 @@ def request(call: Call, reading: Reading) -> Message:
     resource = _subject(attributes, reading)
     context: dict[str, str] = {}
     if reading.batches or reading.counted >= 0:
-        _count(attributes, reading)
+        if (count := reading.records) >= 0:
+            attributes["messaging.batch.message_count"] = count
         if reading.context is not None:
             context = _context(attributes, reading.context, reading.whole)
-    kind = Kind.ONE_WAY if call.key == PRODUCE and reading.acks == _NO_ACKS else Kind.REQUEST
+    kind = _ONE_WAY if call.key == PRODUCE and reading.acks == _NO_ACKS else _REQUEST
     return Message(kind, operation, resource, "", False, attributes, context, call.correlation)
 
 
@@ -89,13 +94,14 @@ def response(call: Call, reading: Reading) -> Message:
         attributes["error.type"] = status = errors.name(reading.error)
     elif reading.over and reading.whole:
         status = errors.NONE
-    if call.key in (FETCH, SHARE_FETCH):
-        _count(attributes, reading)
+    if call.key in _FETCHING:
+        if (count := reading.records) >= 0:
+            attributes["messaging.batch.message_count"] = count
         if not call.has_topics:
             resource = _subject(attributes, reading)
     elif call.key == PRODUCE and reading.partitions == 1 and reading.offset >= 0 and not reading.error:
         attributes["messaging.kafka.offset"] = reading.offset
-    return Message(Kind.RESPONSE, "", resource, status, bool(reading.error), attributes, {}, call.correlation)
+    return Message(_RESPONSE, "", resource, status, bool(reading.error), attributes, {}, call.correlation)
 
 
 @lru_cache(maxsize=_CACHED)
@@ -148,9 +154,3 @@ def _context(attributes: dict[str, AttributeValue], found: Context, whole: bool)
     if found.why_not:
         attributes[TRACE_CONTEXT] = found.why_not
     return found.headers
-
-
-def _count(attributes: dict[str, AttributeValue], reading: Reading) -> None:
-    count = reading.records
-    if count >= 0:
-        attributes["messaging.batch.message_count"] = count

@@ -19,6 +19,8 @@ Sink: TypeAlias = "Callable[[Reading, Any], None]"
 Act: TypeAlias = "Callable[[Reading, Data, int, Any, Any], int]"
 Step: TypeAlias = "tuple[Act, Any, Any, bool]"
 """What is done, its operand, its sink, and whether it jumps: it may set `Reading.step`, behind which the next one is then."""
+Once: TypeAlias = "Callable[[Reading, Data, int, int], bool]"
+"""Reads a message that is all at hand, from its position to its end, if it is as most are; answers whether it did."""
 
 
 class Program(NamedTuple):
@@ -31,6 +33,8 @@ class Program(NamedTuple):
     """The last step that finds a topic, a group or another name."""
     depth: int = 0
     """In how many arrays that step is."""
+    once: Once | None = None
+    """What the steps do, for the usual message."""
 
 
 class Misfit(ProtocolError):
@@ -44,11 +48,34 @@ class Enough(Exception):
 class Reading:
     """`walk` until `over`. What was not found, or is not there, is empty, or -1."""
 
-    __slots__ = (
-        "acks", "batches", "client", "context",
-        "counted", "counts", "error", "fits", "groups", "ids", "items", "known", "names", "offset", "over",
-        "partition", "partitions", "program", "step", "topics", "wants_context", "whole",
-    )  # fmt: skip
+    # Not slots: most of these stay what they are here, and a reading is made for every message.
+    step = 0
+    items = 0
+    """Elements walked so far."""
+    known = ""
+    """The topic that was named last, whose id may follow."""
+    over = False
+    fits = False
+    """`walk` ended exactly where the message's fields do. Some servers write more, and clients do not mind."""
+    whole = True
+    """Nothing was left out: what was not found is not there."""
+    client: str | None = None
+    topics: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    partitions = 0
+    """How many there are; `partition` and `offset` are of the last."""
+    partition = -1
+    offset = -1
+    acks = -1
+    counted = -1
+    """Records of all fields that are one batch, which was at hand."""
+    error = 0
+    """The first error code that is not 0."""
+    batches: list[Records] | None = None
+    """All other fields of record batches."""
+    context: Context | None = None
+    """That of all batches, where it is wanted and there are any."""
 
     def __init__(self, program: Program, ids: dict[bytes, str], wants_context: bool = False) -> None:
         """`ids`: names of topics by their ids, read and added to. `wants_context`: read the trace headers of records."""
@@ -57,28 +84,6 @@ class Reading:
         self.wants_context = wants_context
         self.counts: list[int] = []
         """Elements to come of each array that is open."""
-        self.step = self.items = 0
-        """`items`: elements walked so far."""
-        self.known = ""
-        """The topic that was named last, whose id may follow."""
-        self.over = self.fits = False
-        """`fits`: the message ended exactly where its fields do. Some servers write more, and clients do not mind."""
-        self.whole = True
-        """Nothing was left out: what was not found is not there."""
-        self.client: str | None = None
-        self.topics: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.names: tuple[str, ...] = ()
-        self.partitions = 0
-        """How many there are; `partition` and `offset` are of the last."""
-        self.partition = self.offset = self.acks = self.counted = -1
-        """`counted`: records of all fields that are one batch, which was at hand."""
-        self.error = 0
-        """The first error code that is not 0."""
-        self.batches: list[Records] | None = None
-        """All other fields of record batches."""
-        self.context: Context | None = None
-        """That of all batches, where it is wanted and there are any."""
 
     def walk(self, data: Data, pos: int, end: int) -> int:
         """Go on at `pos` in a message that ends at `end`; answers where to go on next time, or `end` when it is over.
@@ -135,6 +140,8 @@ class Reading:
         """Records in all batches, or -1 where that is unknown: not every batch was seen, or could be counted."""
         if not self.over or not self.whole:
             return -1
+        if self.batches is None:
+            return max(self.counted, 0)
         count = max(self.counted, 0)
         for batches in self.batches or ():
             if batches.count < 0:

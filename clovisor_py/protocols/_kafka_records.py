@@ -38,6 +38,10 @@ _AFTER_LENGTH = 12
 """Bytes before what a length counts."""
 _MAGIC_AT = 16
 _MAGIC = 2
+_TWO_BYTES = 1 << 14
+"""From here on a number has three bytes."""
+_ATTRIBUTES_AT = 22
+"""The lower byte of them."""
 _SHORTEST = 6
 """Bytes of a record with nothing in it, behind its length."""
 _MORE = 0x80
@@ -115,6 +119,34 @@ def one_batch(data: Data, start: int, size: int, context: Context | None) -> int
         else:
             return -1
     return 0 if attributes & _CONTROL else count
+
+
+def tells_no_context(data: Data, start: int, size: int) -> bool:
+    """Whether a field of records at hand is a batch whose first record surely has no headers: the usual one, seen fast.
+
+    Its size and that of its value have two bytes at most, and all other numbers one.
+    """
+    at = start + _BATCH.size
+    if size < _BATCH.size + _SHORTEST + 1 or data[start + _ATTRIBUTES_AT] & _COMPRESSED:
+        return False
+    record = data[at]
+    if record >= _MORE:
+        at += 1
+        record += data[at] - 1 << 7
+    last = at + (record >> 1)
+    key = data[at + 4]
+    if record & 1 or record >= _TWO_BYTES or last >= start + size:
+        return False
+    if data[at + 2] >= _MORE or data[at + 3] >= _MORE or key >= _MORE:
+        return False
+    at += 5 if key & 1 else 5 + (key >> 1)
+    if at + 1 >= last:
+        return at + 1 == last and data[at] < 2 and not data[last]
+    value = data[at]
+    if value >= _MORE:
+        at += 1
+        value += data[at] - 1 << 7
+    return value < _TWO_BYTES and not data[last] and at + 1 + (0 if value & 1 else value >> 1) == last
 
 
 def _has_no_headers(data: Data, at: int, end: int) -> bool:

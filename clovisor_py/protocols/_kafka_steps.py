@@ -25,8 +25,8 @@ MAX_ITEMS: Final = 2048
 MAX_TOPIC_IDS: Final = 1024
 """Topic ids of one connection whose names are known; beyond it the oldest is forgotten, and shown as an id."""
 
-Fixed: TypeAlias = "tuple[int, Callable[[Data, int], tuple[Any, ...]]]"
-"""Fields of fixed size: of how many bytes, and what unpacks those that are told."""
+Fixed: TypeAlias = "tuple[int, Callable[[Data, int], tuple[Any, ...]], str]"
+"""Fields of fixed size: of how many bytes, what unpacks those that are told, and their format."""
 
 _I32 = struct.Struct(">i").unpack_from
 _NO_ID = bytes(16)
@@ -41,7 +41,7 @@ def skip(_reading: Reading, _data: Data, pos: int, size: int, _sink: None) -> in
 
 def take(reading: Reading, data: Data, pos: int, fields: Fixed, sink: Sink) -> int:
     """Fields of fixed size, one of which is told."""
-    size, unpack = fields
+    size, unpack, _ = fields
     after = pos + size
     if after > len(data):
         return ~after
@@ -51,7 +51,7 @@ def take(reading: Reading, data: Data, pos: int, fields: Fixed, sink: Sink) -> i
 
 def take_several(reading: Reading, data: Data, pos: int, fields: Fixed, sinks: tuple[Sink, ...]) -> int:
     """Fields of fixed size, some of which are told."""
-    size, unpack = fields
+    size, unpack, _ = fields
     after = pos + size
     if after > len(data):
         return ~after
@@ -261,7 +261,7 @@ def client(reading: Reading, value: str) -> None:
 
 
 def topic(reading: Reading, value: str) -> None:
-    reading.topics = _with(reading.topics, value)
+    reading.topics = _with(reading.topics, value) if reading.topics else (value,)
 
 
 def topic_id(reading: Reading, value: bytes) -> None:

@@ -33,6 +33,7 @@ MAX_TEXT: Final = 256
 _HEADER: Final = pg.HEADER.unpack_from
 _HEADER_BYTES: Final = pg.HEADER_BYTES
 _UNKNOWN: Final = pg.UNKNOWN
+_MANY: Final = code.MANY
 _bounds: Final = pg.SERVER_MESSAGES.get
 _RESPONSE: Final = Kind.RESPONSE  # looking up a member costs more than a call
 
@@ -177,6 +178,15 @@ class Answering:
                 cursor.pos = pos
                 raise ProtocolError("not PostgreSQL: a type or a length that no message of a server has.")
             start, end = pos + _HEADER_BYTES, pos + 1 + length
+            if kind in _ANSWERS:  # `_take` would do the same; most of them end nothing
+                if not self._open:
+                    self._begin()
+                need = self._need
+                if not need or 1 < need < _MANY:
+                    self._told = False
+                    self._need = need and need - 1
+                    pos = end
+                    continue
             if size < end and size - start < wanted:
                 break
             message = (self._take if self._open else self._first)(kind, data, start, end)

@@ -24,11 +24,7 @@ from clovisor_py.protocols import _sql
 from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._pg_calls import Calls
-
-MAX_STATEMENTS: Final = 256
-"""Names of prepared statements kept for a connection, latest used: drivers keep 100 to 256."""
-MAX_PORTALS: Final = 32
-"""Names of portals kept for a connection; nearly all use the unnamed one only."""
+from clovisor_py.protocols._pg_names import MAX_PORTALS, MAX_STATEMENTS, Names, recall, remember
 
 STATEMENT: Final = "clovisor.db.statement"
 """Attribute, NOT_SEEN where an Execute names a statement that was prepared unseen."""
@@ -41,6 +37,7 @@ _HEADER: Final = pg.HEADER.unpack_from
 _HEADER_BYTES: Final = pg.HEADER_BYTES
 _UNKNOWN: Final = pg.UNKNOWN
 _bounds: Final = pg.CLIENT_MESSAGES.get
+_DESCRIBE: Final = pg.DESCRIBE
 _NO_CONTEXT: Final[dict[str, str]] = {}
 _REQUEST: Final = Kind.REQUEST  # looking up a member costs more than a call
 _OPENING = Struct(">II")
@@ -52,14 +49,17 @@ _AFTER_EXECUTE: Final = frozenset((pg.SYNC, pg.FLUSH))
 _COPYING: Final = frozenset((pg.COPY_DATA, pg.COPY_DONE, pg.COPY_FAIL, pg.SYNC, pg.FLUSH))
 """Types of the messages that belong to a request which is held back, if they follow it."""
 
+_UNNAMED: Final = b"\0\0"
+"""The unnamed portal of the unnamed statement."""
+_USUAL_END: Final = b"D\0\0\0\6P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
+"""Describe and Execute the unnamed portal, and Sync: how most drivers end what they began with Bind."""
+
 _COPY_END = re.compile(
     rb"c\x00\x00\x00\x04(?=S\x00\x00\x00\x04|\Z)|f\x00\x00[\x00-\x03].[^\0]{0,1023}\0(?=S\x00\x00\x00\x04|\Z)", re.DOTALL
 )
 """CopyDone or CopyFail, and behind it a Sync or nothing: rows of a COPY may hold all else."""
 _OVERLAP: Final = 1100
 """Bytes kept while looking for it: more than it may span."""
-
-_Names = dict[bytes, _sql.Statement]
 
 
 class Asking:
@@ -77,8 +77,8 @@ class Asking:
         self._shows_user = setup.redaction.users
         self._opening = True
         """The next message may be a packet without a type."""
-        self._statements: _Names = {}
-        self._portals: _Names = {}
+        self._statements: Names = {}
+        self._portals: Names = {}
         self._half = bytearray()
         """Copy of a Query that is not whole yet, for `end`, which is given no bytes."""
         self.reset()
@@ -187,6 +187,9 @@ class Asking:
                     self._half += data[pos + len(self._half) :]
                 break
             if self._held is None:
+                if kind == _DESCRIBE and data.startswith(_USUAL_END, pos) and (message := self._end_as_usual()):
+                    cursor.pos = pos + len(_USUAL_END)
+                    return message
                 message = _READ[kind](self, data, start, end)
             elif kind in self._follows:
                 message = self._follow(kind)
@@ -268,28 +271,31 @@ class Asking:
         statement = self._read(bytes(data[begins : ends if ends >= 0 else limit]))
         self._statement = statement
         self._propagation = statement.propagation
-        _remember(self._statements, name, statement, MAX_STATEMENTS)
+        remember(self._statements, name, statement, MAX_STATEMENTS)
 
     def _bind(self, data: bytes | bytearray, start: int, end: int) -> None:
         self._need += 1
         self._verb = self._verb or "BIND"
-        portal = pg.string(data, start, min(end, start + pg.MAX_NAME_BYTES))
-        if portal is None:
-            return
-        begins = start + len(portal) + 1
-        name = pg.string(data, begins, min(end, begins + pg.MAX_NAME_BYTES))
-        statement = self._statement = _recall(self._statements, name)
+        portal = b""
+        name: bytes | None = b""
+        if end - start < len(_UNNAMED) or not data.startswith(_UNNAMED, start):
+            found = pg.string(data, start, min(end, start + pg.MAX_NAME_BYTES))
+            if found is None:
+                return
+            portal, begins = found, start + len(found) + 1
+            name = pg.string(data, begins, min(end, begins + pg.MAX_NAME_BYTES))
+        statement = self._statement = recall(self._statements, name)
         if statement is None:
             self._portals.pop(portal, None)
         else:
-            _remember(self._portals, portal, statement, MAX_PORTALS)
+            remember(self._portals, portal, statement, MAX_PORTALS)
 
     def _describe(self, data: bytes | bytearray, start: int, end: int) -> None:
         self._need += 1
         self._verb = self._verb or "DESCRIBE"
         names = self._statements if data[start : start + 1] == b"S" else self._portals
         name = pg.string(data, start + 1, min(end, start + 1 + pg.MAX_NAME_BYTES))
-        self._statement = _recall(names, name) or self._statement
+        self._statement = recall(names, name) or self._statement
 
     def _close(self, data: bytes | bytearray, start: int, end: int) -> None:
         self._need += 1
@@ -303,16 +309,30 @@ class Asking:
         portal = pg.string(data, start, min(end, start + pg.MAX_NAME_BYTES))
         statement = self._portals.get(portal) if portal is not None else None
         need = self._need + 1
+        self._calls.ask(need if need < code.MANY else code.MANY)
+        message = self._executed(statement)
+        copies = statement is not None and statement.copies_in
+        self._hold(message, _COPYING if copies else _AFTER_EXECUTE, extended=True)
+
+    def _end_as_usual(self) -> Message | None:
+        """What _USUAL_END asks for; None where that is a COPY, whose rows come before the Sync counts."""
+        statement = self._portals.get(b"")
+        if statement is not None and statement.copies_in:
+            return None
+        need = self._need + 2
+        self._calls.ask((need if need < code.MANY else code.MANY) | code.SYNCED)
+        return self._executed(statement)
+
+    def _executed(self, statement: _sql.Statement | None) -> Message:
+        """The request of an Execute, with which a new group begins; None: of a statement that was not seen."""
         if statement is None:
             message = Message(_REQUEST, attributes={**self._base, STATEMENT: NOT_SEEN})
         else:
             message = self._message(statement.operation or "EXECUTE", statement)
-        self._calls.ask(need if need < code.MANY else code.MANY)
         if self._propagation and statement is not None and statement.propagation is self._propagation:
             message.propagation = self._propagation.copy()
-        copies = statement is not None and statement.copies_in
         self._new_group()
-        self._hold(message, _COPYING if copies else _AFTER_EXECUTE, extended=True)
+        return message
 
     def _sync(self, _data: bytes | bytearray, _start: int, _end: int) -> Message:
         prepared = self._flush(_data, _start, _end)
@@ -352,23 +372,6 @@ class Asking:
         if statement is None:
             return Message(_REQUEST, operation, attributes=self._base.copy())
         return Message(_REQUEST, operation, statement.resource, "", False, self._base | statement.attributes, {})
-
-
-def _remember(names: _Names, name: bytes, statement: _sql.Statement, limit: int) -> None:
-    if names.get(name) is statement and len(names) == 1:
-        return  # nearly all use one portal only
-    names.pop(name, None)
-    names[name] = statement
-    if len(names) > limit:
-        del names[next(iter(names))]
-
-
-def _recall(names: _Names, name: bytes | None) -> _sql.Statement | None:
-    """The statement of that name, which becomes the latest used."""
-    if name is None or (statement := names.pop(name, None)) is None:
-        return None
-    names[name] = statement
-    return statement
 
 
 _READ: Final[dict[int, Callable[[Asking, bytes | bytearray, int, int], Message | None]]] = {

@@ -44,6 +44,8 @@ _FOREIGN = re.compile(rb" (?:HTTP|SIP|RTSP)/|\{")
 """In lines of HTTP and its kin, and of NATS."""
 _TEXT = re.compile(rb"[\t\r\x20-\x7e\x80-\xff]*\n?\Z")
 _LINES = b"+-"
+_GREETING = b"+OK "
+"""So begins POP3, whose errors may be in the same words; Redis says no more than `+OK`."""
 _BREAKS = b"\r\n"
 _BLANK = (b"", b"\r", b"\n")
 """An empty line, as `split` leaves it or as it begins."""
@@ -94,7 +96,8 @@ def _is_reply(data: bytes, kinds: bytes) -> bool:
     if first in (b"$", b"=", b"!"):
         return True
     if first in (b"+", b"-"):
-        return bool(_STATUS.search(data) or _ERROR.search(data) or kinds.strip(_LINES))
+        certain = not data.startswith(_GREETING) and (_STATUS.search(data) or _ERROR.search(data))
+        return bool(certain or kinds.strip(_LINES))
     return len(kinds) > 1
 
 

@@ -36,7 +36,7 @@ _AT_HEADER: Final = -1
 _PRI: Final = frames.PREFACE[0]
 _DATA, _HEADERS, _END_HEADERS = frames.DATA, frames.HEADERS, frames.END_HEADERS
 _BLOCKS: Final = (frames.HEADERS, frames.PUSH_PROMISE, frames.CONTINUATION)
-_HEADER_SIZE: Final = frames.HEADER_SIZE
+_HEADER_SIZE, _STREAM_MASK = frames.HEADER_SIZE, frames.STREAM_MASK
 _UNUSUAL: Final = frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY
 """Flags that tell whether a HEADERS frame is a header block and nothing else."""
 _PART, _unpack = Kind.PART, frames.HEADER.unpack_from
@@ -97,15 +97,29 @@ class Http2Parser:
         return parser
 
     def parse(self, sender: int, cursor: Cursor) -> Message | None:
-        half = self._halves[sender]
+        half, data = self._halves[sender], cursor.data
         while True:
             pos = cursor.pos
-            if half.kind == _AT_HEADER:
-                message = self._frame(sender, half, cursor)
-            elif half.kind == _DATA:
-                message = self._body(sender, half, cursor)
+            if half.kind != _AT_HEADER:
+                more = self._body if half.kind == _DATA else self._payload
+                message = more(sender, half, cursor)
+            elif len(data) - pos < _HEADER_SIZE:
+                message = None
+                if sender == CLIENT and data[pos : pos + 1] == frames.PREFACE[:1]:
+                    _preface(half, cursor)
             else:
-                message = self._payload(sender, half, cursor)
+                high, low, kind, flags, ident = _unpack(data, pos)
+                size, ident = high << 8 | low, ident & _STREAM_MASK
+                begin = pos + _HEADER_SIZE
+                end = begin + size
+                usual = kind == _HEADERS and flags & _UNUSUAL == _END_HEADERS and ident and not half.open
+                if usual and end <= len(data) and size <= MAX_BLOCK:
+                    half.fresh = False
+                    cursor.pos = end  # nearly all header blocks: whole, in one frame, with nothing else in it
+                    head = half.decoder.decode(bytes(data[begin:end]))
+                    message = self._exchanges.headers(sender, ident, head, flags, cursor)
+                else:
+                    message = self._frame(sender, half, cursor, kind, size, flags, ident)
             if message is not None or half.kind != _AT_HEADER or cursor.pos == pos:
                 return message
 
@@ -144,27 +158,15 @@ class Http2Parser:
         found = frames.find(data)
         return frames.find_on(data, self._exchanges.streams.latest()) if found is None else found
 
-    def _frame(self, sender: int, half: _Half, cursor: Cursor) -> Message | None:
+    def _frame(self, sender: int, half: _Half, cursor: Cursor, kind: int, size: int, flags: int, ident: int) -> Message | None:
         """The frame whose header is at the cursor, as far as it is there; None without a step where more is needed."""
-        data, pos = cursor.data, cursor.pos
-        if len(data) - pos < _HEADER_SIZE:
-            if sender == CLIENT and data[pos : pos + 1] == frames.PREFACE[:1]:
-                _preface(half, cursor)
-            return None
-        high, low, kind, flags, ident = _unpack(data, pos)
-        size, ident = high << 8 | low, ident & frames.STREAM_MASK
         if half.open and (kind != frames.CONTINUATION or ident != half.ident):
             raise ProtocolError("not HTTP/2: a header block that does not go on.")
         if kind == _DATA:
             return self._data(sender, half, cursor, size, flags, ident)
-        end = pos + _HEADER_SIZE + size
-        if kind == _HEADERS and flags & _UNUSUAL == _END_HEADERS and ident and size <= MAX_BLOCK and end <= len(data):
-            half.fresh = False
-            cursor.pos = end  # nearly all header blocks: whole, in one frame, with nothing else in it
-            return self._block(sender, cursor, ident, flags, bytes(data[pos + _HEADER_SIZE : end]), half.decoder)
         if kind in _BLOCKS and (half.open or kind != frames.CONTINUATION):
             return self._block_frame(sender, half, cursor, kind, size, flags, ident)
-        if sender == CLIENT and data[pos] == _PRI:
+        if sender == CLIENT and cursor.data[cursor.pos] == _PRI:
             _preface(half, cursor)
             return None
         if kind == frames.RST_STREAM:
@@ -203,7 +205,8 @@ class Http2Parser:
                 cursor.drop()
                 return None
             message = self._exchanges.data_over(sender, ident, stream, flags)
-            return self._exchanges.with_data(cursor, ident, message) if sender == SERVER and message.kind is _PART else message
+            part_of_answer = sender == SERVER and message.kind is _PART
+            return self._exchanges.with_data(cursor, ident, stream, message) if part_of_answer else message
         half.kind, half.ident, half.flags, half.left, half.pad = _DATA, ident, flags, size - pad, pad
         return self._body(sender, half, cursor)
 
@@ -278,18 +281,7 @@ class Http2Parser:
         half.block = bytearray()
         if half.promised:
             return self._exchanges.ask(half.promised, half.decoder.decode(fragment))
-        return self._block(sender, cursor, half.ident, half.flags, fragment, half.decoder)
-
-    def _block(
-        self, sender: int, cursor: Cursor, ident: int, flags: int, block: bytes, decoder: Decoder[Head]
-    ) -> Message | None:
-        """A header block is whole."""
-        message = self._exchanges.headers(sender, ident, decoder.decode(block), flags)
-        if message is None:
-            cursor.drop()
-        elif sender == SERVER and message.kind is _PART and cursor.pos < len(cursor.data):
-            return self._exchanges.with_data(cursor, ident, message)
-        return message
+        return self._exchanges.headers(sender, half.ident, half.decoder.decode(fragment), half.flags, cursor)
 
     def _half_block(self, sender: int, half: _Half) -> Message | None:
         """The rest of a header block will never be seen; what comes first in it says most."""
@@ -300,7 +292,8 @@ class Http2Parser:
             block, promised = frames.unwrap(half.kind, flags, rest) if rest else (b"", 0)
             head = half.decoder.decode_half(bytes(half.block) + block)
             known = not (promised or half.promised) and (head.status if sender == SERVER else head.asks)
-            return self._exchanges.headers(sender, half.ident, head, half.flags & ~frames.END_STREAM) if known else None
+            flags, nothing = half.flags & ~frames.END_STREAM, Cursor(b"")
+            return self._exchanges.headers(sender, half.ident, head, flags, nothing) if known else None
         except ProtocolError:
             return None  # not even the beginning is one
 

@@ -18,7 +18,7 @@ from clovisor_py.protocols import _pg_answering as answering
 from clovisor_py.protocols import _pg_asking as asking
 from clovisor_py.protocols import _pg_evidence as evidence
 from clovisor_py.protocols import _pg_messages as pg
-from clovisor_py.protocols import _sql
+from clovisor_py.protocols import _pg_names, _sql
 from clovisor_py.protocols._api import Capture, Evidence, Pairing, Protocol, Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._pg_calls import MAX_WAITING, Calls
@@ -88,8 +88,8 @@ PROTOCOL = Protocol(
     ),
     limits={
         "bytes of a statement that are read": _sql.MAX_STATEMENT,
-        "prepared statements remembered for a connection": asking.MAX_STATEMENTS,
-        "portals remembered for a connection": asking.MAX_PORTALS,
+        "prepared statements remembered for a connection": _pg_names.MAX_STATEMENTS,
+        "portals remembered for a connection": _pg_names.MAX_PORTALS,
         "bytes of the name of one": pg.MAX_NAME_BYTES,
         "bytes of an error that are read": pg.MAX_FAILURE,
         "bytes of a startup packet": pg.MAX_STARTUP,

@@ -167,7 +167,7 @@ def test_a_response_comes_in_as_many_parts_as_its_delivery_makes_necessary() -> 
         ([head + more + last], "response"),
         ([head, more + more, last], "part part response"),
         ([head + more + wire.PING + last], "part response"),
-        ([head + more + wire.headers(3, b"\x88") + other + last], "part part response"),
+        ([head + more + wire.headers(3, b"\x88") + other + last], "part part part response"),  # 3 was not asked for
         ([head + more + last[:-1], last[-1:]], "part response"),
     ):
         told = run(PROTOCOL, [*script_of(asked), *((SERVER, piece) for piece in pieces)]).of(SERVER)

@@ -167,3 +167,16 @@ def test_sessions_are_the_same_however_the_frames_of_an_answer_arrive(request_bl
         assert session.response is not None
         told.append((session.status, session.outcome, session.attributes, session.request.bytes, session.response.bytes))
     assert told[0] == told[1] == told[2]
+
+
+def test_an_answer_to_what_nobody_saw_begins_with_the_same_bytes_however_its_frames_arrive() -> None:
+    frames_of_it = [wire.headers(1, OK), wire.data(1, b"x"), wire.data(1, b"y", end=True)]
+    heads = []
+    for pieces in ([b"".join(frames_of_it)], frames_of_it):
+        talk = Conversation().handshake().server(wire.settings((3, 100)))
+        for piece in pieces:
+            talk.server(piece)
+        (session,) = sessions(talk)
+        assert session.request is None
+        heads.append((session.seq, session.head))
+    assert heads[0] == heads[1], "both ends make the trace's id of it, and may see other segments"

@@ -68,6 +68,22 @@ def test_each_rider_has_its_streams() -> None:
     assert [(m.protocol, m.status) for m in ends] == [("toy", "requ resp "), ("grpc", "OK")]
 
 
+def test_riders_are_asked_again_only_of_a_request_that_is_not_wholly_known() -> None:
+    asked: list[bool] = []
+
+    class Curious(Rider):
+        def claim(self, request, response):
+            asked.append(response is not None)
+
+    setup = Setup(riders=(replace(TOY, rider=lambda _setup: Curious()),))
+    answer = wire.headers(1, b"\x88") + wire.headers(1, block(("x-end", "1")), end=True)
+    run(http2.PROTOCOL, script_of(wire.headers(1, block(*REQUEST_FIELDS), end=True), answer), setup)
+    assert asked == [False]
+    asked.clear()
+    run(http2.PROTOCOL, [(CLIENT, wire.headers(1, b"\x82\x86\x84\xbe", end=True)), (SERVER, answer)], setup)
+    assert asked == [False, True, True]
+
+
 def test_a_ride_hears_of_losses_and_resets() -> None:
     ask = block(*REQUEST_FIELDS, ("content-type", "application/toy"))
     body = wire.data(1, b"ab" + b"c" * 50, end=True)

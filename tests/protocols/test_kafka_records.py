@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clovisor_py.protocols import _kafka_records
-from clovisor_py.protocols._kafka_records import COMPRESSED, SEVERAL, Context, Records, one_batch
+from clovisor_py.protocols._kafka_records import COMPRESSED, SEVERAL, Context, Records, one_batch, tells_no_context
 from tests.protocols.test_kafka import CONTEXT, TRACE, batch, old_message, record
 
 CONTROL = 0x20
@@ -170,3 +170,27 @@ def test_one_batch_is_quick_only_where_it_is_at_hand_and_alone() -> None:
     assert one_batch(one, 0, len(one), None) == one_batch(one, 0, len(one), Context()) == 2
     assert one_batch(one[:-1], 0, len(one), None) == one_batch(one * 2, 0, 2 * len(one), None) == -1
     assert one_batch(batch(record(headers=CONTEXT)), 0, len(batch(record(headers=CONTEXT))), Context()) == -1
+
+
+@given(
+    value=st.one_of(st.binary(max_size=300), st.sampled_from([b"v" * size for size in (63, 64, 8190, 8192, 9000)])),
+    key=st.binary(max_size=80),
+    with_context=st.booleans(),
+    at=st.integers(0, 6),
+    byte=st.integers(-1, 255),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_short_look_never_overlooks_a_context(value: bytes, key: bytes, with_context: bool, at: int, byte: int) -> None:
+    """Whatever it says no of is read the long way, so only its yes matters; a byte is another in some."""
+    headers = CONTEXT if with_context else ()
+    data = bytearray(batch(record(value, key, headers)))
+    if byte >= 0:
+        data[61 + at] = byte
+    if tells_no_context(bytes(data), 0, len(data)):
+        assert context(bytes(data)) == {}
+        assert byte >= 0 or not with_context
+
+
+def test_the_short_look_knows_the_usual_record() -> None:
+    assert tells_no_context(batch(record(b"v" * 200)), 0, len(batch(record(b"v" * 200))))
+    assert not tells_no_context(batch(record(), attributes=GZIP), 0, len(batch(record())))

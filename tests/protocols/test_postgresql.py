@@ -8,9 +8,8 @@ import pytest
 
 from clovisor_py.errors import ProtocolError
 from clovisor_py.model.message import CLIENT, SERVER, Kind, Message
-from clovisor_py.protocols import _pg_asking as asking
 from clovisor_py.protocols import _pg_messages as pg
-from clovisor_py.protocols import _sql
+from clovisor_py.protocols import _pg_names, _sql
 from clovisor_py.protocols._api import Setup
 from clovisor_py.protocols._cursor import Cursor
 from clovisor_py.protocols._redaction import OFF, STRICT
@@ -138,8 +137,8 @@ COPY: Script = [
     (SERVER, done(b"COPY 2") + READY),
     (CLIENT, query(b"COPY t TO STDOUT")),
     (SERVER, COPY_OUT + typed(b"d", b"1\tx\n") * 3 + COPY_DONE + done(b"COPY 3") + READY),
-    (CLIENT, parse(b"COPY t FROM STDIN") + bind() + execute() + SYNC),
-    (SERVER, PARSED + BOUND + COPY_IN),
+    (CLIENT, parse(b"COPY t FROM STDIN") + bind() + DESCRIBE + execute() + SYNC),
+    (SERVER, PARSED + BOUND + NO_ROWS + COPY_IN),
     (CLIENT, typed(b"d", b"1\n") + typed(b"f", b"stop it\0") + SYNC),
     (SERVER, failed(b"57014") + READY),
     (CLIENT, query(b"COPY nowhere FROM STDIN")),
@@ -389,7 +388,7 @@ def test_a_statement_prepared_unseen_is_not_guessed() -> None:
 
 
 def test_names_are_remembered_within_limits() -> None:
-    many = asking.MAX_STATEMENTS + 1
+    many = _pg_names.MAX_STATEMENTS + 1
     prepare = b"".join(parse(b"SELECT * FROM t%d" % at, b"n%d" % at) for at in range(many))
     script: Script = [
         (CLIENT, prepare + SYNC),

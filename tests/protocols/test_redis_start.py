@@ -64,6 +64,7 @@ FOREIGN = [
     b"PONG\r\n",
     b"-ERR 'Authorization Violation'\r\n",
     b"+OK POP3 server ready\r\n",
+    b"+OK POP3 server ready\r\n-ERR invalid password\r\n",
     b"-ERR [AUTH] Authentication failed.\r\n",
     b"set k 0 0 5\r\nvalue\r\n",
     b"get key\r\n",

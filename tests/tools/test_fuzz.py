@@ -69,8 +69,9 @@ def test_captures_are_begun_with(tmp_path, capsys):
     (tmp_path / "deep" / "talk.pcap").write_bytes(pcap(conversation()))
     (tmp_path / "deep" / "talk.pcap.txt").write_text("no capture")
     assert _fuzz_inputs.captures([tmp_path]) == [tmp_path / "deep" / "talk.pcap"]
-    status, said, _ = fuzz(capsys, "http", "deep", "-n", 20, "--from", tmp_path)
-    assert (status, said[:15]) == (0, "http: 20 inputs")
+    for arguments in (("http", "deep", "-n", 20), ("http", "-n", 20, "deep"), ("-n", 20, "http", "deep")):
+        status, said, _ = fuzz(capsys, *arguments, "--from", tmp_path)
+        assert (status, said[:15]) == (0, "http: 20 inputs")
 
 
 def test_a_capture_that_is_none_is_said_and_the_others_go_on(tmp_path, capsys):
