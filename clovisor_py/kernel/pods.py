@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ipaddress import ip_interface
 from typing import Final
 
-from clovisor_py.errors import KernelRefused
+from clovisor_py.errors import KernelRefused, TargetGone
 from clovisor_py.kernel import netns
 from clovisor_py.kernel.links import Netlink, link_names, netlink, refusal
 
@@ -80,7 +80,7 @@ def delete_link(name: str) -> None:
     try:
         with netlink(f"deleting the interface {name}") as route:
             route.link("del", ifname=name)
-    except KernelRefused:
+    except (KernelRefused, TargetGone):
         if name in link_names().values():
             raise  # else its namespace went in between, and took it along
 
